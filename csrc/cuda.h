@@ -1,0 +1,47 @@
+#pragma once
+
+#include <cuda_runtime.h>
+#include <torch/csrc/stable/accelerator.h>
+
+#include <type_traits>
+
+#include "launch.h"
+#include "tensors.h"
+
+namespace linscope {
+
+// Makes the tensor's device and its current stream those of the launch.
+struct CudaGuard {
+  torch::stable::accelerator::DeviceGuard device;
+  int index;
+  cudaStream_t stream;
+
+  explicit CudaGuard(const Tensor& x)
+      : device(x.get_device_index()),
+        index(x.get_device_index()),
+        stream(static_cast<cudaStream_t>(
+            torch::stable::accelerator::getCurrentStream(x.get_device_index()).nativeHandle())) {}
+};
+
+template <typename T>
+struct NativeOf {
+  using type = T;
+};
+template <>
+struct NativeOf<torch::headeronly::Half> {
+  using type = __half;
+};
+template <>
+struct NativeOf<torch::headeronly::BFloat16> {
+  using type = __nv_bfloat16;
+};
+
+// The same memory as NVIDIA's type of the same bits.
+template <typename T>
+auto* native(T* p) {
+  using bare = std::remove_const_t<T>;
+  using type = typename NativeOf<bare>::type;
+  return reinterpret_cast<std::conditional_t<std::is_const_v<T>, const type, type>*>(p);
+}
+
+}  // namespace linscope

@@ -1,0 +1,82 @@
+// What the kernels need of the CUDA language beyond its keywords, so that the same source can also
+// be run on a CPU.
+#pragma once
+
+#ifdef __CUDACC__
+#include <cuda_bf16.h>
+#include <cuda_fp16.h>
+#include <cuda_runtime.h>
+
+#define SHARED_ARRAY(T, name, n) __shared__ T name[n]
+#define SHARED_DYN(T, name)                                       \
+  extern __shared__ __align__(16) unsigned char dynamic_shared[]; \
+  T* name = reinterpret_cast<T*>(dynamic_shared)
+
+namespace linscope {
+
+template <typename... P, typename... A>
+void launch(void (*kernel)(P...), dim3 grid, dim3 block, size_t shared, cudaStream_t stream,
+            A... args) {
+  constexpr size_t default_limit = 48 * 1024;
+  if (shared > default_limit) {
+    cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
+                         static_cast<int>(shared));
+  }
+  kernel<<<grid, block, shared, stream>>>(static_cast<P>(args)...);
+}
+
+}  // namespace linscope
+#else
+#include "emulator.h"
+#endif
+
+#include <algorithm>
+#include <cstdint>
+
+namespace linscope {
+
+constexpr unsigned kBlock = 256;
+
+// Enough blocks for `items` threads' work, within the grid's limits; kernels stride over the rest.
+inline unsigned blocks_for(int64_t items, int64_t limit = 1 << 20) {
+  return static_cast<unsigned>(std::min<int64_t>((items + kBlock - 1) / kBlock, limit));
+}
+
+template <typename T>
+__device__ __forceinline__ float widen(T x) {
+  return static_cast<float>(x);
+}
+__device__ __forceinline__ double widen(double x) { return x; }
+__device__ __forceinline__ float widen(float x) { return x; }
+__device__ __forceinline__ float widen(__half x) { return __half2float(x); }
+__device__ __forceinline__ float widen(__nv_bfloat16 x) { return __bfloat162float(x); }
+
+__device__ __forceinline__ void narrow(double x, double& y) { y = x; }
+__device__ __forceinline__ void narrow(float x, float& y) { y = x; }
+__device__ __forceinline__ void narrow(float x, __half& y) { y = __float2half_rn(x); }
+__device__ __forceinline__ void narrow(float x, __nv_bfloat16& y) { y = __float2bfloat16_rn(x); }
+
+// VEC neighbours, moved in one access of 16 bytes or fewer.
+template <typename T, int VEC>
+struct alignas(sizeof(T) * VEC) Pack {
+  T v[VEC];
+};
+
+template <int VEC, typename T>
+__device__ __forceinline__ Pack<T, VEC> load(const T* p) {
+  return *reinterpret_cast<const Pack<T, VEC>*>(p);
+}
+
+template <typename T, int VEC>
+__device__ __forceinline__ void store(T* p, const Pack<T, VEC>& pack) {
+  *reinterpret_cast<Pack<T, VEC>*>(p) = pack;
+}
+
+template <typename T>
+constexpr int widest() {
+  return 16 / static_cast<int>(sizeof(T));
+}
+
+inline bool aligned(const void* p) { return reinterpret_cast<uintptr_t>(p) % 16 == 0; }
+
+}  // namespace linscope

@@ -1,0 +1,78 @@
+// relu_scope, relu_frozen, clamp_scope, clamp_frozen: check, guard, allocate, run. `Backend` runs
+// the loops.
+#pragma once
+
+#include "tensors.h"
+
+namespace linscope {
+
+template <typename Backend>
+struct PiecewiseOps {
+  static PackedShape packed(const BatchShape& shape, int bits) {
+    return {shape, (shape.sample_size * bits + 7) / 8};
+  }
+
+  template <template <typename> typename Unit, typename... Args>
+  static std::tuple<Tensor, Tensor> scope(const char* op, const Tensor& x, int64_t references,
+                                          bool channels_last, Args... args) {
+    const PackedShape shape = packed(scope_shape(x, references, op), Unit<float>::bits);
+    const typename Backend::Guard guard(x);
+    const Tensor in = dense(x, channels_last);
+    Tensor y = empty_as(x, channels_last);
+    Tensor decision = empty({references, shape.row_bytes}, x, ScalarType::Byte);
+    if (x.numel() == 0) return {y, decision};
+    dispatch_floating(x.scalar_type(), op, [&]<typename scalar_t>() {
+      Backend::piecewise_scope(Unit<wide_t<scalar_t>>{static_cast<wide_t<scalar_t>>(args)...},
+                               shape, in.const_data_ptr<scalar_t>(), y.mutable_data_ptr<scalar_t>(),
+                               decision.mutable_data_ptr<uint8_t>(), guard);
+    });
+    return {y, decision};
+  }
+
+  template <template <typename> typename Unit, typename... Args>
+  static Tensor frozen(const char* op, const Tensor& x, const Tensor& decision, bool channels_last,
+                       Args... args) {
+    const PackedShape shape = packed(batch_shape(x, decision.size(0), op), Unit<float>::bits);
+    STD_TORCH_CHECK(decision.dim() == 2 && decision.scalar_type() == ScalarType::Byte &&
+                        (decision.size(1) == shape.row_bytes || x.numel() == 0),
+                    op, ": the decision does not belong to samples of ", shape.sample_size,
+                    " elements");
+    const typename Backend::Guard guard(x);
+    const Tensor in = dense(x, channels_last), decided = dense(decision, false);
+    Tensor y = empty_as(x, channels_last);
+    if (x.numel() == 0) return y;
+    dispatch_floating(x.scalar_type(), op, [&]<typename scalar_t>() {
+      Backend::piecewise_frozen(Unit<wide_t<scalar_t>>{static_cast<wide_t<scalar_t>>(args)...},
+                                shape, in.const_data_ptr<scalar_t>(),
+                                decided.const_data_ptr<uint8_t>(), y.mutable_data_ptr<scalar_t>(),
+                                guard);
+    });
+    return y;
+  }
+
+  static std::tuple<Tensor, Tensor> relu_scope(const Tensor& x, int64_t references,
+                                               double negative_slope, bool channels_last) {
+    return scope<Relu>("relu_scope", x, references, channels_last, negative_slope);
+  }
+  static Tensor relu_frozen(const Tensor& x, const Tensor& decision, double negative_slope,
+                            bool channels_last) {
+    return frozen<Relu>("relu_frozen", x, decision, channels_last, negative_slope);
+  }
+  static std::tuple<Tensor, Tensor> clamp_scope(const Tensor& x, int64_t references, double min,
+                                                double max, bool channels_last) {
+    return scope<Clamp>("clamp_scope", x, references, channels_last, min, max);
+  }
+  static Tensor clamp_frozen(const Tensor& x, const Tensor& decision, double min, double max,
+                             bool channels_last) {
+    return frozen<Clamp>("clamp_frozen", x, decision, channels_last, min, max);
+  }
+
+  static void implement(torch::stable::detail::StableLibrary& m) {
+    m.impl("relu_scope", TORCH_BOX(&relu_scope));
+    m.impl("relu_frozen", TORCH_BOX(&relu_frozen));
+    m.impl("clamp_scope", TORCH_BOX(&clamp_scope));
+    m.impl("clamp_frozen", TORCH_BOX(&clamp_frozen));
+  }
+};
+
+}  // namespace linscope

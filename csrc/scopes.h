@@ -1,0 +1,341 @@
+// The arithmetic of every scope, for host and device: decide on a reference x0 and apply the
+// decision to a probe. CPU and CUDA files only loop over these. Applied with its constants set to
+// 0, a decision gives its linear part, which is diagonal, and so its own transpose, for all scopes
+// but max pooling.
+#pragma once
+
+#include <cmath>
+
+#include "shapes.h"
+
+namespace linscope {
+
+// float16 and bfloat16 are computed in float32.
+template <typename T>
+struct WideOf {
+  using type = float;
+};
+template <>
+struct WideOf<double> {
+  using type = double;
+};
+template <typename T>
+using wide_t = typename WideOf<T>::type;
+
+// ---- Piecewise-linear units: the decision is which piece of the graph x0 is on, in `bits` bits.
+// ----
+
+// ReLU and LeakyReLU. NaN counts as open: it passes through forward and backward, as in torch. A
+// closed ReLU selects 0; multiplying by 0 would turn an infinite probe into NaN.
+template <typename T>
+struct Relu {
+  static constexpr int bits = 1;
+  T negative_slope;
+
+  LINSCOPE_FN unsigned piece(T x) const { return !(x <= T(0)); }
+  LINSCOPE_FN T apply(unsigned piece, T x) const {
+    return piece ? x : negative_slope == T(0) ? T(0) : negative_slope * x;
+  }
+};
+
+// ReLU6, hardtanh, clamp: 0 below, 1 inside, 2 above. A saturated probe is the constant c, not 0.
+template <typename T>
+struct Clamp {
+  static constexpr int bits = 2;
+  T min, max;
+
+  LINSCOPE_FN unsigned piece(T x) const { return x <= min ? 0u : x >= max ? 2u : 1u; }
+  LINSCOPE_FN T apply(unsigned piece, T x) const { return piece == 1 ? x : piece == 0 ? min : max; }
+};
+
+// ---- Smooth switches: the decision is the gate's value A(x0); y = A(x0) x + shift. ----
+
+// tanh(z) / z and its derivative. Near 0 the derivative is summed as a series of sinh(2z) - 2z,
+// since the quotient's numerator cancels there.
+template <typename T>
+LINSCOPE_FN T tanh_over(T z) {
+  return z == T(0) ? T(1) : std::tanh(z) / z;
+}
+
+template <typename T>
+LINSCOPE_FN T tanh_over_slope(T z) {
+  const T w = T(4) * z * z;
+  if (w < T(1)) {
+    const T tail =
+        T(1) + w / 20 * (1 + w / 42 * (1 + w / 72 * (1 + w / 110 * (1 + w / 156 * (1 + w / 210)))));
+    const T c = std::cosh(z);
+    return T(-2) / T(3) * z * tail / (c * c);
+  }
+  const T t = std::tanh(z);
+  return ((T(1) - t * t) * z - t) / (z * z);
+}
+
+template <typename T>
+LINSCOPE_FN T sigmoid(T x) {
+  return T(1) / (T(1) + std::exp(-x));
+}
+
+template <typename T>
+LINSCOPE_FN T sigmoid_slope(T x) {
+  return sigmoid(x) * sigmoid(-x);
+}
+
+// value = h(x0), gate = A(x0), and their derivatives with respect to x0.
+// The secant of sigmoid through h(0) = 1/2, in the tanh form, which keeps all digits near 0.
+struct SigmoidGate {
+  static constexpr double shift = 0.5;
+  template <typename T>
+  static LINSCOPE_FN T value(T x) {
+    return sigmoid(x);
+  }
+  template <typename T>
+  static LINSCOPE_FN T gate(T x) {
+    return tanh_over(x / 2) / 4;
+  }
+  template <typename T>
+  static LINSCOPE_FN T value_slope(T x) {
+    return sigmoid_slope(x);
+  }
+  template <typename T>
+  static LINSCOPE_FN T gate_slope(T x) {
+    return tanh_over_slope(x / 2) / 8;
+  }
+};
+
+// The paper's mask h(x)/x, infinite at 0.
+struct SigmoidMaskGate {
+  static constexpr double shift = 0;
+  template <typename T>
+  static LINSCOPE_FN T value(T x) {
+    return sigmoid(x);
+  }
+  template <typename T>
+  static LINSCOPE_FN T gate(T x) {
+    return sigmoid(x) / x;
+  }
+  template <typename T>
+  static LINSCOPE_FN T value_slope(T x) {
+    return sigmoid_slope(x);
+  }
+  template <typename T>
+  static LINSCOPE_FN T gate_slope(T x) {
+    return (sigmoid_slope(x) * x - sigmoid(x)) / (x * x);
+  }
+};
+
+struct TanhGate {
+  static constexpr double shift = 0;
+  template <typename T>
+  static LINSCOPE_FN T value(T x) {
+    return std::tanh(x);
+  }
+  template <typename T>
+  static LINSCOPE_FN T gate(T x) {
+    return tanh_over(x);
+  }
+  template <typename T>
+  static LINSCOPE_FN T value_slope(T x) {
+    return T(1) - std::tanh(x) * std::tanh(x);
+  }
+  template <typename T>
+  static LINSCOPE_FN T gate_slope(T x) {
+    return tanh_over_slope(x);
+  }
+};
+
+// h(x) = x A(x): the unit itself says what its gate is.
+template <typename Gate>
+struct SelfGated {
+  static constexpr double shift = 0;
+  template <typename T>
+  static LINSCOPE_FN T value(T x) {
+    return x * Gate::gate(x);
+  }
+  template <typename T>
+  static LINSCOPE_FN T gate(T x) {
+    return Gate::gate(x);
+  }
+  template <typename T>
+  static LINSCOPE_FN T value_slope(T x) {
+    return Gate::gate(x) + x * Gate::gate_slope(x);
+  }
+  template <typename T>
+  static LINSCOPE_FN T gate_slope(T x) {
+    return Gate::gate_slope(x);
+  }
+};
+
+struct Logistic {
+  template <typename T>
+  static LINSCOPE_FN T gate(T x) {
+    return sigmoid(x);
+  }
+  template <typename T>
+  static LINSCOPE_FN T gate_slope(T x) {
+    return sigmoid_slope(x);
+  }
+};
+
+struct NormalCdf {
+  template <typename T>
+  static LINSCOPE_FN T gate(T x) {
+    return T(0.5) * std::erfc(-x * T(0.70710678118654752440));
+  }
+  template <typename T>
+  static LINSCOPE_FN T gate_slope(T x) {
+    return T(0.39894228040143267794) * std::exp(-x * x / 2);
+  }
+};
+
+// GELU's tanh approximation of the normal distribution function.
+struct NormalCdfTanh {
+  template <typename T>
+  static LINSCOPE_FN T inner(T x) {
+    return T(0.79788456080286535588) * (x + T(0.044715) * x * x * x);
+  }
+  template <typename T>
+  static LINSCOPE_FN T gate(T x) {
+    return T(0.5) * (T(1) + std::tanh(inner(x)));
+  }
+  template <typename T>
+  static LINSCOPE_FN T gate_slope(T x) {
+    const T t = std::tanh(inner(x));
+    return T(0.5) * (T(1) - t * t) * T(0.79788456080286535588) * (T(1) + T(0.134145) * x * x);
+  }
+};
+
+using SiluGate = SelfGated<Logistic>;
+using GeluGate = SelfGated<NormalCdf>;
+using GeluTanhGate = SelfGated<NormalCdfTanh>;
+
+// Calls f.operator()<Gate>() for a kind's number, in the order of linscope_cuda.ops.GATES. False if
+// there is none.
+template <typename F>
+bool dispatch_gate(int64_t kind, const F& f) {
+  switch (kind) {
+    case 0:
+      f.template operator()<SigmoidGate>();
+      return true;
+    case 1:
+      f.template operator()<TanhGate>();
+      return true;
+    case 2:
+      f.template operator()<SiluGate>();
+      return true;
+    case 3:
+      f.template operator()<GeluGate>();
+      return true;
+    case 4:
+      f.template operator()<GeluTanhGate>();
+      return true;
+    case 5:
+      f.template operator()<SigmoidMaskGate>();
+      return true;
+    default:
+      return false;
+  }
+}
+
+// ---- Max pooling: the decision is the winner's number within its window. ----
+
+struct Window {
+  int kernel_h, kernel_w, stride_h, stride_w, padding_h, padding_w, dilation_h, dilation_w;
+
+  // The number of the winning tap: the first of equal values, the last NaN if there is any, as in
+  // torch.
+  template <typename T, typename Widen>
+  LINSCOPE_FN int decide(const T* plane, const Planes& in, int out_row, int out_column,
+                         const Widen& widen) const {
+    const int top = out_row * stride_h - padding_h, left = out_column * stride_w - padding_w;
+    int winner = -1;
+    decltype(widen(*plane)) best = 0;
+    for (int i = 0, row = top; i < kernel_h; ++i, row += dilation_h) {
+      if (row < 0 || row >= in.height) continue;
+      for (int j = 0, column = left; j < kernel_w; ++j, column += dilation_w) {
+        if (column < 0 || column >= in.width) continue;
+        const auto value = widen(plane[in.pixel(row, column)]);
+        if (winner < 0 || value > best || value != value) {
+          best = value;
+          winner = i * kernel_w + j;
+        }
+      }
+    }
+    return winner;
+  }
+
+  // Where in its plane the winner of an output lies.
+  LINSCOPE_FN int64_t source(int winner, const Planes& in, int out_row, int out_column) const {
+    return in.pixel(out_row * stride_h - padding_h + winner / kernel_w * dilation_h,
+                    out_column * stride_w - padding_w + winner % kernel_w * dilation_w);
+  }
+
+  // One pixel of the transposed pool: the sum of all outputs that this pixel won. A gather, so no
+  // atomics.
+  template <typename T, typename code_t, typename Widen>
+  LINSCOPE_FN auto gather(const T* u, const code_t* decision, const Planes& out, int row,
+                          int column, const Widen& widen) const {
+    decltype(widen(*u)) sum = 0;
+    for (int i = 0; i < kernel_h; ++i) {
+      const int y = row + padding_h - i * dilation_h;
+      if (y < 0 || y % stride_h != 0 || y / stride_h >= out.height) continue;
+      for (int j = 0; j < kernel_w; ++j) {
+        const int x = column + padding_w - j * dilation_w;
+        if (x < 0 || x % stride_w != 0 || x / stride_w >= out.width) continue;
+        const int64_t at = out.pixel(y / stride_h, x / stride_w);
+        if (decision[at] == i * kernel_w + j) sum += widen(u[at]);
+      }
+    }
+    return sum;
+  }
+};
+
+struct PoolShape {
+  int64_t samples, references;
+  Planes in, out;
+  Window window;
+};
+
+// ---- Normalisation: the decision is mean and standard deviation of x0's plane. ----
+
+// Count, mean and sum of squared deviations; parts are merged by Chan's update, which does not
+// cancel.
+template <typename T>
+struct Moments {
+  T count = T(0), mean = T(0), squares = T(0);
+
+  LINSCOPE_FN void merge(const Moments& other) {
+    if (other.count == T(0)) return;
+    const T total = count + other.count, delta = other.mean - mean, share = other.count / total;
+    mean += delta * share;
+    squares += other.squares + delta * delta * count * share;
+    count = total;
+  }
+  // Biased variance, eps inside the square root.
+  LINSCOPE_FN T inverse_deviation(T eps) const { return T(1) / std::sqrt(squares / count + eps); }
+};
+
+template <typename T>
+struct Normalize {
+  T mean, scale, shift;
+
+  LINSCOPE_FN T apply(T x) const { return (x - mean) * scale + shift; }
+};
+
+// Sums over a reference and its probes of the gradient g and of g times the normalised value: the
+// gradients of the shift and of the weight, and what x0 does to every sample through its mean and
+// deviation.
+template <typename T>
+struct GradientSums {
+  T g = T(0), gx = T(0);
+
+  LINSCOPE_FN void merge(const GradientSums& other) {
+    g += other.g;
+    gx += other.gx;
+  }
+  // The gradient of x0, of which `normalized` is (x0 - mean) rstd; a probe's is scale * g alone.
+  LINSCOPE_FN T reference(T grad, T normalized, T scale, T count) const {
+    return scale * (grad - (g + normalized * gx) / count);
+  }
+};
+
+}  // namespace linscope

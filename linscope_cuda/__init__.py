@@ -1,0 +1,63 @@
+"""See a neural network as the linear system it is for one input: y = F(x0) x + r(x0).
+
+import linscope_cuda as ls
+
+op = ls.LinearInterpreter(model, x0)    # F(x0), matrix-free
+op.residual, op @ v, op.T @ u           # r, F v, F^T u
+ls.svd(op, k=8)                         # singular triplets of F
+with ls.patch(model) as scoped:         # the paper's doubled batch
+    y = scoped(torch.cat([x0, x1]))
+"""
+
+from . import ops, reference, zoo
+from .interpreter import LinearInterpreter
+from .operator import MatrixFreeOperator, MatrixOperator
+from .patch import patch
+from .rules import Rule, UnscopedOperation, register_rule
+from .scopes import (
+    GELUScope,
+    HardtanhScope,
+    InstanceNorm2dScope,
+    LeakyReLUScope,
+    LinearScope,
+    MaxPool2dScope,
+    PReLUScope,
+    ReLU6Scope,
+    ReLUScope,
+    SigmoidScope,
+    SiLUScope,
+    TanhScope,
+)
+from .svd import SVD, svd
+from .tape import Tape, TapeMismatch
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "SVD",
+    "GELUScope",
+    "HardtanhScope",
+    "InstanceNorm2dScope",
+    "LeakyReLUScope",
+    "LinearInterpreter",
+    "LinearScope",
+    "MatrixFreeOperator",
+    "MatrixOperator",
+    "MaxPool2dScope",
+    "PReLUScope",
+    "ReLU6Scope",
+    "ReLUScope",
+    "Rule",
+    "SiLUScope",
+    "SigmoidScope",
+    "TanhScope",
+    "Tape",
+    "TapeMismatch",
+    "UnscopedOperation",
+    "ops",
+    "patch",
+    "reference",
+    "register_rule",
+    "svd",
+    "zoo",
+]

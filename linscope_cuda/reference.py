@@ -1,0 +1,403 @@
+"""Every operator in plain torch: the specification, the oracle of the tests, and what runs where
+nothing was compiled.
+
+Names and arguments are those of the compiled operators. `x` holds `references` reference samples,
+then probes; probe j belongs to reference j mod references. float16 and bfloat16 are computed in
+float32.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import NamedTuple, Optional
+
+import torch
+from torch import Tensor
+
+# Annotations below spell Optional and list[int] out: the operators' schemas are inferred from them.
+# ruff: noqa: UP045
+
+
+def wide_dtype(dtype: torch.dtype) -> torch.dtype:
+    return torch.float64 if dtype == torch.float64 else torch.float32
+
+
+def is_channels_last(x: Tensor) -> bool:
+    return (
+        x.dim() == 4
+        and not x.is_contiguous()
+        and x.is_contiguous(memory_format=torch.channels_last)
+    )
+
+
+def memory_format(channels_last: bool) -> torch.memory_format:
+    return torch.channels_last if channels_last else torch.contiguous_format
+
+
+def by_reference(x: Tensor, references: int) -> Tensor:
+    """(samples, ...) -> (samples / references, references, ...), reference samples first."""
+    return x.reshape(x.shape[0] // references, references, *x.shape[1:])
+
+
+# ---- Piecewise-linear units: decisions of 1 or 2 bits, packed in the order of memory ----
+
+
+def pack(pieces: Tensor, bits: int, channels_last: bool) -> Tensor:
+    """(references, ...) small numbers -> (references, bytes) uint8, lowest bits first."""
+    rows = (pieces.movedim(1, -1) if channels_last else pieces).reshape(len(pieces), -1)
+    per_byte = 8 // bits
+    rows = torch.nn.functional.pad(rows.to(torch.uint8), (0, -rows.shape[1] % per_byte))
+    shifts = torch.arange(0, 8, bits, dtype=torch.uint8, device=pieces.device)
+    shifted = rows.reshape(len(pieces), rows.shape[1] // per_byte, per_byte) << shifts
+    return shifted.sum(-1, dtype=torch.uint8)
+
+
+def unpack(decision: Tensor, bits: int, shape: tuple[int, ...], channels_last: bool) -> Tensor:
+    """The pieces of `pack`, for samples of `shape`."""
+    shifts = torch.arange(0, 8, bits, dtype=torch.uint8, device=decision.device)
+    rows = (decision.unsqueeze(-1) >> shifts) & (2**bits - 1)
+    rows = rows.reshape(len(decision), -1)[:, : math.prod(shape)]
+    if not channels_last:
+        return rows.reshape(len(decision), *shape)
+    return rows.reshape(len(decision), *shape[1:], shape[0]).movedim(-1, 1)
+
+
+def relu_apply(open: Tensor, x: Tensor, negative_slope: float) -> Tensor:
+    # A select: multiplying by a mask would turn an infinite probe into NaN.
+    return torch.where(open, x, negative_slope * x if negative_slope else torch.zeros_like(x))
+
+
+def relu_scope(
+    x: Tensor, references: int, negative_slope: float, channels_last: bool
+) -> tuple[Tensor, Tensor]:
+    open = ~(x[:references] <= 0)  # NaN is open: it passes, as in torch
+    y = relu_apply(open, by_reference(x, references), negative_slope).reshape(x.shape)
+    y = y.contiguous(memory_format=memory_format(channels_last))
+    return y, pack(open, 1, channels_last)
+
+
+def relu_frozen(x: Tensor, decision: Tensor, negative_slope: float, channels_last: bool) -> Tensor:
+    open = unpack(decision, 1, tuple(x.shape[1:]), channels_last).bool()
+    y = relu_apply(open, by_reference(x, len(decision)), negative_slope).reshape(x.shape)
+    return y.contiguous(memory_format=memory_format(channels_last))
+
+
+def clamp_apply(piece: Tensor, x: Tensor, min: float, max: float) -> Tensor:
+    saturated = torch.where(piece == 0, min, max).to(x.dtype)
+    return torch.where(piece == 1, x, saturated)
+
+
+def clamp_scope(
+    x: Tensor, references: int, min: float, max: float, channels_last: bool
+) -> tuple[Tensor, Tensor]:
+    x0 = x[:references].to(wide_dtype(x.dtype))
+    piece = torch.where(x0 <= min, 0, torch.where(x0 >= max, 2, 1))
+    y = clamp_apply(piece, by_reference(x, references), min, max).reshape(x.shape)
+    y = y.contiguous(memory_format=memory_format(channels_last))
+    return y, pack(piece, 2, channels_last)
+
+
+def clamp_frozen(
+    x: Tensor, decision: Tensor, min: float, max: float, channels_last: bool
+) -> Tensor:
+    piece = unpack(decision, 2, tuple(x.shape[1:]), channels_last)
+    y = clamp_apply(piece, by_reference(x, len(decision)), min, max).reshape(x.shape)
+    return y.contiguous(memory_format=memory_format(channels_last))
+
+
+# ---- Smooth switches: y = A(x0) x + shift ----
+
+
+class Gate(NamedTuple):
+    """h(x0) = A(x0) x0 + shift, with the derivatives of h and A."""
+
+    shift: float
+    value: Callable[[Tensor], Tensor]
+    gate: Callable[[Tensor], Tensor]
+    value_slope: Callable[[Tensor], Tensor]
+    gate_slope: Callable[[Tensor], Tensor]
+
+
+def tanh_over(z: Tensor) -> Tensor:
+    """tanh(z) / z, 1 at 0."""
+    safe = torch.where(z == 0, 1, z)
+    return torch.where(z == 0, 1, safe.tanh() / safe)
+
+
+def tanh_over_slope(z: Tensor) -> Tensor:
+    # Near 0 the quotient's numerator cancels; there it is the series of sinh(2z) - 2z.
+    near = 4 * z * z < 1
+    w = torch.where(near, 4 * z * z, 0)
+    tail = torch.ones_like(w)
+    for divisor in (210, 156, 110, 72, 42, 20):
+        tail = 1 + w / divisor * tail
+    series = -2 / 3 * z * tail / torch.where(near, z, 0).cosh() ** 2
+    safe = torch.where(near, 1, z)
+    t = safe.tanh()
+    return torch.where(near, series, ((1 - t * t) * safe - t) / (safe * safe))
+
+
+def sigmoid_slope(x: Tensor) -> Tensor:
+    return x.sigmoid() * (-x).sigmoid()
+
+
+def self_gated(gate: Callable, slope: Callable) -> Gate:
+    """h(x) = x A(x): the unit itself says what its gate is."""
+    return Gate(0.0, lambda x: x * gate(x), gate, lambda x: gate(x) + x * slope(x), slope)
+
+
+def _cdf(x: Tensor) -> Tensor:
+    return torch.special.ndtr(x)
+
+
+def _cdf_slope(x: Tensor) -> Tensor:
+    return torch.exp(-x * x / 2) / math.sqrt(2 * math.pi)
+
+
+def _cdf_tanh(x: Tensor) -> Tensor:
+    return 0.5 * (1 + (math.sqrt(2 / math.pi) * (x + 0.044715 * x**3)).tanh())
+
+
+def _cdf_tanh_slope(x: Tensor) -> Tensor:
+    t = (math.sqrt(2 / math.pi) * (x + 0.044715 * x**3)).tanh()
+    return 0.5 * (1 - t * t) * math.sqrt(2 / math.pi) * (1 + 3 * 0.044715 * x * x)
+
+
+GATES: dict[str, Gate] = {
+    # The secant of sigmoid through h(0) = 1/2, in the tanh form, which keeps all digits near 0.
+    "sigmoid": Gate(
+        0.5,
+        torch.sigmoid,
+        lambda x: tanh_over(x / 2) / 4,
+        sigmoid_slope,
+        lambda x: tanh_over_slope(x / 2) / 8,
+    ),
+    "tanh": Gate(0.0, torch.tanh, tanh_over, lambda x: 1 - x.tanh() ** 2, tanh_over_slope),
+    "silu": self_gated(torch.sigmoid, sigmoid_slope),
+    "gelu": self_gated(_cdf, _cdf_slope),
+    "gelu_tanh": self_gated(_cdf_tanh, _cdf_tanh_slope),
+    # The paper's mask h(x)/x, infinite at 0.
+    "sigmoid_mask": Gate(
+        0.0,
+        torch.sigmoid,
+        lambda x: x.sigmoid() / x,
+        sigmoid_slope,
+        lambda x: (sigmoid_slope(x) * x - x.sigmoid()) / (x * x),
+    ),
+}
+
+
+def _gate(kind: int) -> Gate:
+    return list(GATES.values())[kind]
+
+
+def gate_scope(x: Tensor, references: int, kind: int) -> tuple[Tensor, Tensor]:
+    wide = x[:references].to(wide_dtype(x.dtype))
+    y0, gate = _gate(kind).value(wide).to(x.dtype), _gate(kind).gate(wide).to(x.dtype)
+    y1 = gate_frozen(x[references:], gate, _gate(kind).shift)
+    last = memory_format(is_channels_last(x))
+    return torch.cat([y0, y1]).contiguous(memory_format=last), gate.contiguous(memory_format=last)
+
+
+def gate_frozen(x: Tensor, gate: Tensor, shift: float) -> Tensor:
+    wide = wide_dtype(x.dtype)
+    y = by_reference(x.to(wide), len(gate)) * gate.to(wide) + shift
+    y = y.reshape(x.shape).to(x.dtype)
+    return y.contiguous(memory_format=memory_format(is_channels_last(x)))
+
+
+def gate_scope_backward(grad_y: Tensor, x: Tensor, references: int, kind: int) -> Tensor:
+    wide, gate = wide_dtype(x.dtype), _gate(kind)
+    g, samples = by_reference(grad_y.to(wide), references), by_reference(x.to(wide), references)
+    x0 = samples[0]
+    grad_x0 = gate.value_slope(x0) * g[0] + gate.gate_slope(x0) * (samples[1:] * g[1:]).sum(0)
+    grad_x = torch.cat([grad_x0[None], gate.gate(x0) * g[1:]]).reshape(x.shape).to(x.dtype)
+    return grad_x.contiguous(memory_format=memory_format(is_channels_last(x)))
+
+
+def gate_scope_jvp(x: Tensor, x_t: Tensor, references: int, kind: int) -> Tensor:
+    gate, wide = _gate(kind), wide_dtype(x.dtype)
+    samples, t = by_reference(x.to(wide), references), by_reference(x_t.to(wide), references)
+    x0 = samples[0]
+    y0 = gate.value_slope(x0) * t[0]
+    y1 = gate.gate(x0) * t[1:] + gate.gate_slope(x0) * t[0] * samples[1:]
+    return torch.cat([y0[None], y1]).reshape(x.shape).to(x.dtype)
+
+
+# ---- Max pooling: the decision is the number of the winning pixel within its window ----
+
+
+def _corners(y: Tensor, stride: list[int], padding: list[int]) -> tuple[Tensor, Tensor]:
+    """Rows (h, 1) and columns (w,) of the input at which the windows of y's pixels start."""
+    top = torch.arange(y.shape[2], device=y.device)[:, None] * stride[0] - padding[0]
+    return top, torch.arange(y.shape[3], device=y.device) * stride[1] - padding[1]
+
+
+def _sources(
+    decision: Tensor,
+    width: int,
+    kernel: list[int],
+    stride: list[int],
+    padding: list[int],
+    dilation: list[int],
+) -> Tensor:
+    """Flat places in the input plane that the outputs (references, channels, h, w) take."""
+    code = decision.long()
+    top, left = _corners(code, stride, padding)
+    row = top + code // kernel[1] * dilation[0]
+    column = left + code % kernel[1] * dilation[1]
+    return row * width + column
+
+
+def max_pool2d_scope(
+    x: Tensor,
+    references: int,
+    kernel: list[int],
+    stride: list[int],
+    padding: list[int],
+    dilation: list[int],
+    ceil_mode: bool,
+) -> tuple[Tensor, Tensor]:
+    winners = torch.nn.functional.max_pool2d(
+        x[:references], kernel, stride, padding, dilation, ceil_mode, return_indices=True
+    )[1]
+    top, left = _corners(winners, stride, padding)
+    i = (winners // x.shape[3] - top) // dilation[0]
+    j = (winners % x.shape[3] - left) // dilation[1]
+    dtype = torch.uint8 if kernel[0] * kernel[1] <= 256 else torch.int32
+    last = memory_format(is_channels_last(x))
+    decision = (i * kernel[1] + j).to(dtype).contiguous(memory_format=last)
+    return max_pool2d_frozen(x, decision, kernel, stride, padding, dilation), decision
+
+
+def max_pool2d_frozen(
+    x: Tensor,
+    decision: Tensor,
+    kernel: list[int],
+    stride: list[int],
+    padding: list[int],
+    dilation: list[int],
+) -> Tensor:
+    sources = _sources(decision, x.shape[3], kernel, stride, padding, dilation).flatten(2)
+    samples = by_reference(x.contiguous().flatten(2), len(decision))
+    y = samples.gather(3, sources.expand(len(samples), *sources.shape))
+    y = y.reshape(len(x), *decision.shape[1:])
+    return y.contiguous(memory_format=memory_format(is_channels_last(x)))
+
+
+def max_pool2d_frozen_transpose(
+    u: Tensor,
+    decision: Tensor,
+    size: list[int],
+    kernel: list[int],
+    stride: list[int],
+    padding: list[int],
+    dilation: list[int],
+) -> Tensor:
+    sources = _sources(decision, size[1], kernel, stride, padding, dilation).flatten(2)
+    samples = by_reference(u.contiguous().flatten(2), len(decision)).to(wide_dtype(u.dtype))
+    x = samples.new_zeros(*samples.shape[:3], size[0] * size[1])
+    x = x.scatter_add(3, sources.expand(len(samples), *sources.shape), samples)
+    x = x.reshape(*u.shape[:2], *size).to(u.dtype)
+    return x.contiguous(memory_format=memory_format(is_channels_last(u)))
+
+
+# ---- Instance normalisation: the decision is mean and 1 / sqrt(variance + eps) of each plane ----
+
+
+def _per_plane(t: Tensor, x: Tensor) -> Tensor:
+    """(references, channels), to multiply (probes, references, channels, *spatial)."""
+    return t.reshape(*t.shape, *[1] * (x.dim() - 2))
+
+
+def instance_norm_scope(
+    x: Tensor, references: int, weight: Optional[Tensor], bias: Optional[Tensor], eps: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    wide = wide_dtype(x.dtype)
+    planes = x[:references].to(wide).reshape(references, x.shape[1], -1)
+    mean, rstd = planes.mean(2), (planes.var(2, unbiased=False) + eps).rsqrt()
+    if x.numel() == 0:
+        mean, rstd = torch.zeros_like(mean), torch.zeros_like(rstd)
+    scale = rstd if weight is None else rstd * weight.to(wide)
+    shift = None if bias is None else bias.to(wide).expand_as(rstd)
+    return instance_norm_frozen(x, mean, scale, shift), mean, rstd
+
+
+def instance_norm_frozen(
+    x: Tensor, mean: Optional[Tensor], scale: Tensor, shift: Optional[Tensor]
+) -> Tensor:
+    y = by_reference(x.to(wide_dtype(x.dtype)), len(scale))
+    if mean is not None:
+        y = y - _per_plane(mean, x)
+    y = y * _per_plane(scale, x)
+    if shift is not None:
+        y = y + _per_plane(shift, x)
+    y = y.reshape(x.shape).to(x.dtype)
+    return y.contiguous(memory_format=memory_format(is_channels_last(x)))
+
+
+def instance_norm_scope_backward(
+    grad_y: Tensor, x: Tensor, mean: Tensor, rstd: Tensor, weight: Optional[Tensor]
+) -> tuple[Tensor, Tensor, Tensor]:
+    wide, references = wide_dtype(x.dtype), len(mean)
+    g = by_reference(grad_y.to(wide), references)
+    normalized = by_reference(x.to(wide), references) - _per_plane(mean, x)
+    normalized = normalized * _per_plane(rstd, x)
+    sum_g = g.sum(0).reshape(*mean.shape, -1).sum(2)
+    sum_gx = (g * normalized).sum(0).reshape(*mean.shape, -1).sum(2)
+    count = max(1, math.prod(x.shape[2:]))
+    mean_g, mean_gx = _per_plane(sum_g / count, x), _per_plane(sum_gx / count, x)
+    through = torch.cat([(mean_g + normalized[0] * mean_gx)[None], torch.zeros_like(g[1:])])
+    scale = rstd if weight is None else rstd * weight.to(wide)
+    grad_x = (_per_plane(scale, x) * (g - through)).reshape(x.shape).to(x.dtype)
+    grad_x = grad_x.contiguous(memory_format=memory_format(is_channels_last(x)))
+    return grad_x, sum_g, sum_gx
+
+
+def instance_norm_scope_jvp(
+    x: Tensor,
+    x_t: Tensor | None,
+    references: int,
+    weight: Tensor | None,
+    weight_t: Tensor | None,
+    bias_t: Tensor | None,
+    eps: float,
+) -> Tensor:
+    wide = wide_dtype(x.dtype)
+    _, mean, rstd = instance_norm_scope(x, references, None, None, eps)
+    centered = by_reference(x.to(wide), references) - _per_plane(mean, x)
+    y_t = torch.zeros_like(centered)
+    if x_t is not None:
+        t = by_reference(x_t.to(wide), references)
+        t0 = t[0].reshape(*mean.shape, -1)
+        rstd_t = -(rstd**3) * (centered[0].reshape(t0.shape) * t0).mean(2)
+        t = t - _per_plane(t0.mean(2), x)
+        y_t = t * _per_plane(rstd, x) + centered * _per_plane(rstd_t, x)
+        if weight is not None:
+            y_t = y_t * _per_plane(weight.to(wide), x)
+    if weight_t is not None:
+        y_t = y_t + centered * _per_plane(rstd * weight_t.to(wide), x)
+    if bias_t is not None:
+        y_t = y_t + _per_plane(bias_t.to(wide), x)
+    return y_t.reshape(x.shape).to(x.dtype)
+
+
+OPERATORS: dict[str, Callable] = {
+    f.__name__: f
+    for f in (
+        relu_scope,
+        relu_frozen,
+        clamp_scope,
+        clamp_frozen,
+        gate_scope,
+        gate_frozen,
+        gate_scope_backward,
+        max_pool2d_scope,
+        max_pool2d_frozen,
+        max_pool2d_frozen_transpose,
+        instance_norm_scope,
+        instance_norm_frozen,
+        instance_norm_scope_backward,
+    )
+}

@@ -1,0 +1,102 @@
+"""Builds the C++ operators, with the CUDA kernels where torch is a CUDA build and nvcc is there.
+
+LINSCOPE_CUDA=auto (default), 1 (fail if CUDA kernels cannot be built) or 0 (CPU only).
+"""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from glob import glob
+
+from setuptools import setup
+
+try:
+    import torch
+except ImportError:
+    sys.exit(
+        "linscope_cuda: torch is not installed; install it first (pip install 'torch>=2.13') "
+        "and build with pip install --no-build-isolation ."
+    )
+
+
+def toolkit_home():
+    """The CUDA toolkit's real folder, which nvcc knows: the one on PATH may be a wrapper script."""
+    nvcc = shutil.which("nvcc", path=os.path.join(os.environ.get("CUDA_HOME", ""), "bin"))
+    nvcc = nvcc or shutil.which("nvcc") or shutil.which("/usr/local/cuda/bin/nvcc")
+    if nvcc is None:
+        return None
+    plan = subprocess.run([nvcc, "--dryrun", "x.cu"], capture_output=True, text=True).stderr
+    top = re.search(r"^#\$ TOP=(.*)$", plan, re.MULTILINE)
+    return os.path.realpath(top.group(1).strip()) if top else None
+
+
+def cuda_home():
+    """The toolkit to build CUDA kernels with, or None; exits with what is missing if they are
+    demanded.
+    """
+    wanted = os.environ.get("LINSCOPE_CUDA", "auto")
+    if wanted not in ("0", "1", "auto"):
+        sys.exit(f"linscope_cuda: LINSCOPE_CUDA must be 0, 1 or auto, not {wanted!r}")
+    home = None if wanted == "0" else toolkit_home()
+    missing = None
+    if torch.version.cuda is None:
+        missing = f"torch {torch.__version__} is a CPU-only build"
+    elif home is None:
+        missing = "no CUDA toolkit was found (nvcc is not on PATH and CUDA_HOME is not set)"
+    if wanted == "1" and missing:
+        sys.exit(f"linscope_cuda: LINSCOPE_CUDA=1 demands CUDA kernels, but {missing}")
+    return None if missing else home
+
+
+def has_compiler():
+    return shutil.which(os.environ.get("CXX", "c++").split()[0]) is not None
+
+
+def extension():
+    home = cuda_home()
+    if home:
+        os.environ["CUDA_HOME"] = home  # before torch's extension builder guesses
+    import pybind11
+    from torch.utils.cpp_extension import CppExtension, CUDAExtension
+
+    # torch cannot guess where there is no GPU.
+    architectures = os.environ.setdefault("TORCH_CUDA_ARCH_LIST", "7.5;8.0;8.6;9.0+PTX")
+    stable_abi = "-DTORCH_TARGET_VERSION=0x020d000000000000"  # torch 2.13
+    flags = ["-O3", "-std=c++20", stable_abi]
+    facts = [f'-DLINSCOPE_TORCH_VERSION="{torch.__version__}"']
+    if home:
+        facts += [
+            f'-DLINSCOPE_CUDA_VERSION="{torch.version.cuda}"',
+            f'-DLINSCOPE_CUDA_ARCHITECTURES="{architectures}"',
+        ]
+    sources = sorted(glob("csrc/*.cpp") + (glob("csrc/*.cu") if home else []))
+    make = CUDAExtension if home else CppExtension
+    return make(
+        "linscope_cuda._C",
+        sources,
+        include_dirs=[pybind11.get_include()],
+        depends=glob("csrc/*.h") + glob("csrc/*.cuh"),
+        extra_compile_args={
+            "cxx": [*flags, "-g0", "-fopenmp-simd", "-Wall", *facts],
+            "nvcc": [*flags, "-DUSE_CUDA", "--extended-lambda", "-Wno-deprecated-gpu-targets"],
+        },
+    )
+
+
+def build():
+    if not has_compiler():
+        print(
+            "linscope_cuda: no C++ compiler was found (CXX, c++): installing without compiled "
+            "operators; everything runs, slower, on plain torch.",
+            file=sys.stderr,
+        )
+        return {}
+    module = extension()
+    from torch.utils.cpp_extension import BuildExtension
+
+    return {"ext_modules": [module], "cmdclass": {"build_ext": BuildExtension}}
+
+
+setup(**build())
