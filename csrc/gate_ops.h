@@ -35,7 +35,7 @@ struct GateOps {
 
   static Tensor gate_frozen(const Tensor& x, const Tensor& gate, double shift) {
     const BatchShape shape = batch_shape(x, gate.size(0), "gate_frozen");
-    STD_TORCH_CHECK(gate.numel() == shape.references * shape.sample_size &&
+    STD_TORCH_CHECK((x.numel() == 0 || gate.numel() == shape.references * shape.sample_size) &&
                         gate.scalar_type() == x.scalar_type(),
                     "gate_frozen: the gate's shape or dtype is not that of x's samples");
     const typename Backend::Guard guard(x);

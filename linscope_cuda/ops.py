@@ -322,12 +322,15 @@ class _InstanceNormFrozen(Function):
     @staticmethod
     def setup_context(ctx, inputs, output):
         x, mean, scale, _ = inputs
+        ctx.set_materialize_grads(False)  # an argument that does not move has no tangent
         parameters = any(ctx.needs_input_grad[1:])
         ctx.save_for_backward(x if parameters else None, mean, scale)
-        ctx.save_for_forward(scale)
+        ctx.save_for_forward(x, mean, scale)
 
     @staticmethod
     def backward(ctx, grad_y):
+        if grad_y is None:
+            return None, None, None, None
         x, mean, scale = ctx.saved_tensors
         grad_x = _InstanceNormFrozen.apply(grad_y, None, scale, None)
         grad_mean = grad_scale = grad_shift = None
@@ -349,12 +352,16 @@ class _InstanceNormFrozen(Function):
         )
 
     @staticmethod
-    def jvp(ctx, tangent, *parameters):
-        if any(t is not None for t in parameters):
-            raise NotImplementedError(
-                "instance_norm_frozen: forward-mode derivatives are taken in x alone"
-            )
-        return _InstanceNormFrozen.apply(tangent, None, *ctx.saved_tensors, None)
+    def jvp(ctx, x_t, mean_t, scale_t, shift_t):
+        x, mean, scale = ctx.saved_tensors
+        terms = [] if x_t is None else [_InstanceNormFrozen.apply(x_t, None, scale, None)]
+        if scale_t is not None:
+            terms.append(_InstanceNormFrozen.apply(x, mean, scale_t, None))
+        for offset in (None if mean_t is None else -mean_t * scale, shift_t):
+            if offset is not None:
+                zero = torch.zeros_like(x)
+                terms.append(_InstanceNormFrozen.apply(zero, None, scale, offset))
+        return sum(terms)
 
 
 # ---- The public functions ----
@@ -505,6 +512,8 @@ def max_pool2d_scope(
     """
     _check("max_pool2d_scope", x, references, 4)
     windows = window(kernel_size, stride, padding, dilation)
+    if x.numel() == 0:
+        raise ValueError(f"max_pool2d_scope: {tuple(x.shape)} holds no pixel")
     for size, k, s, p, d in zip(x.shape[2:], *windows, strict=True):
         out = _native.pool_size(size, k, s, p, d, ceil_mode)
         taps = (range(o * s - p, o * s - p + k * d, d) for o in range(out))

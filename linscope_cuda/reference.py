@@ -24,11 +24,12 @@ def wide_dtype(dtype: torch.dtype) -> torch.dtype:
 
 
 def is_channels_last(x: Tensor) -> bool:
-    return (
-        x.dim() == 4
-        and not x.is_contiguous()
-        and x.is_contiguous(memory_format=torch.channels_last)
-    )
+    """Strides of (n, h, w, c) on a shape (n, c, h, w); contiguous as well counts as contiguous."""
+    if x.dim() != 4 or x.is_contiguous():
+        return False
+    _, c, h, w = x.shape
+    dense = (h * w * c, 1, w * c, c)
+    return all(n == 1 or s == d for n, s, d in zip(x.shape, x.stride(), dense, strict=True))
 
 
 def memory_format(channels_last: bool) -> torch.memory_format:
@@ -315,10 +316,11 @@ def instance_norm_scope(
     x: Tensor, references: int, weight: Optional[Tensor], bias: Optional[Tensor], eps: float
 ) -> tuple[Tensor, Tensor, Tensor]:
     wide = wide_dtype(x.dtype)
-    planes = x[:references].to(wide).reshape(references, x.shape[1], -1)
-    mean, rstd = planes.mean(2), (planes.var(2, unbiased=False) + eps).rsqrt()
-    if x.numel() == 0:
-        mean, rstd = torch.zeros_like(mean), torch.zeros_like(rstd)
+    if x.numel():
+        planes = x[:references].to(wide).reshape(references, x.shape[1], -1)
+        mean, rstd = planes.mean(2), (planes.var(2, unbiased=False) + eps).rsqrt()
+    else:
+        mean = rstd = x.new_zeros(references, x.shape[1], dtype=wide)
     scale = rstd if weight is None else rstd * weight.to(wide)
     shift = None if bias is None else bias.to(wide).expand_as(rstd)
     return instance_norm_frozen(x, mean, scale, shift), mean, rstd
@@ -344,8 +346,10 @@ def instance_norm_scope_backward(
     g = by_reference(grad_y.to(wide), references)
     normalized = by_reference(x.to(wide), references) - _per_plane(mean, x)
     normalized = normalized * _per_plane(rstd, x)
-    sum_g = g.sum(0).reshape(*mean.shape, -1).sum(2)
-    sum_gx = (g * normalized).sum(0).reshape(*mean.shape, -1).sum(2)
+    pixels = list(range(2, x.dim()))
+    sum_g, sum_gx = g.sum(0), (g * normalized).sum(0)
+    if pixels:
+        sum_g, sum_gx = sum_g.sum(pixels), sum_gx.sum(pixels)
     count = max(1, math.prod(x.shape[2:]))
     mean_g, mean_gx = _per_plane(sum_g / count, x), _per_plane(sum_gx / count, x)
     through = torch.cat([(mean_g + normalized[0] * mean_gx)[None], torch.zeros_like(g[1:])])

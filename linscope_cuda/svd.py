@@ -305,10 +305,11 @@ def svd(
     but only sets `converged`. `errors` hold, and show all of this.
 
     Products run in the operator's dtype, all else in float64. `max_passes` (None: 10,000 per
-    triplet) bounds the products: it ends "paper" early, with converged False, and refuses
-    "paper-literal". `generator` None is a fixed seed; a generator on the CPU gives the same
-    starts on every device. A bar shows triplet and error where it takes more than two seconds
-    (`progress` True: at once, False: never); `callback` gets a `Step` after each iteration.
+    triplet) bounds the passes: it ends "paper" early, though not before one iteration per triplet,
+    with converged False, and refuses "paper-literal". `generator` None is a fixed seed; one on
+    the CPU gives the same starts on every device. A bar shows triplet and error where it takes
+    more than two seconds (`progress` True: at once, False: never); `callback` gets a `Step` after
+    each iteration.
     Raises TypeError if op is no operator, and ValueError for an unknown method, k outside
     1 ... min(N, n), tol <= 0, momentum < 0, steps < 1 or without use, too small max_passes,
     before any work; ValueError also if op gives values that are not finite.
