@@ -23,8 +23,9 @@ except ImportError:
 
 def toolkit_home():
     """The CUDA toolkit's real folder, which nvcc knows: the one on PATH may be a wrapper script."""
-    nvcc = shutil.which("nvcc", path=os.path.join(os.environ.get("CUDA_HOME", ""), "bin"))
-    nvcc = nvcc or shutil.which("nvcc") or shutil.which("/usr/local/cuda/bin/nvcc")
+    named = os.environ.get("CUDA_HOME")
+    places = [f"{named}/bin/nvcc"] if named else ["nvcc", "/usr/local/cuda/bin/nvcc"]
+    nvcc = next(filter(None, map(shutil.which, places)), None)
     if nvcc is None:
         return None
     plan = subprocess.run([nvcc, "--dryrun", "x.cu"], capture_output=True, text=True).stderr
@@ -44,7 +45,7 @@ def cuda_home():
     if torch.version.cuda is None:
         missing = f"torch {torch.__version__} is a CPU-only build"
     elif home is None:
-        missing = "no CUDA toolkit was found (nvcc is not on PATH and CUDA_HOME is not set)"
+        missing = "no CUDA toolkit was found: put its nvcc on PATH or its folder in CUDA_HOME"
     if wanted == "1" and missing:
         sys.exit(f"linscope_cuda: LINSCOPE_CUDA=1 demands CUDA kernels, but {missing}")
     return None if missing else home
@@ -87,6 +88,10 @@ def extension():
 
 def build():
     if not has_compiler():
+        if os.environ.get("LINSCOPE_CUDA") == "1":
+            sys.exit(
+                "linscope_cuda: LINSCOPE_CUDA=1 demands CUDA kernels, but no C++ compiler was found"
+            )
         print(
             "linscope_cuda: no C++ compiler was found (CXX, c++): installing without compiled "
             "operators; everything runs, slower, on plain torch.",

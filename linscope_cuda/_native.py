@@ -7,7 +7,7 @@ batching (vmap).
 
 from __future__ import annotations
 
-import importlib.util
+import importlib
 import math
 from typing import Any
 
@@ -16,11 +16,13 @@ from torch import Tensor
 
 from . import reference
 
-COMPILED = importlib.util.find_spec("linscope_cuda._C") is not None
-
-if COMPILED:
-    from . import _C  # noqa: F401  # pyright: ignore[reportAttributeAccessIssue]
-else:
+try:
+    importlib.import_module("linscope_cuda._C")
+    COMPILED = True
+except ModuleNotFoundError as _error:
+    if _error.name != "linscope_cuda._C":
+        raise
+    COMPILED = False
     _library = torch.library.Library("linscope", "DEF")
     for _name, _function in reference.OPERATORS.items():
         _schema = torch.library.infer_schema(_function, mutates_args=())

@@ -7,6 +7,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import count
 from typing import Any
 
 import torch
@@ -40,6 +41,10 @@ def _random(function: Any, args: tuple, kwargs: dict) -> bool:
     return name == "batch_norm" and bool(kwargs.get("training", len(args) > 5 and args[5]))
 
 
+# Marks of different runs differ: a tensor that a module kept from an earlier run is a constant.
+_TOKENS = count()
+
+
 class Interception(TorchFunctionMode):
     """Catches every torch function of a network and marks the tensors that depend on its input.
 
@@ -50,6 +55,7 @@ class Interception(TorchFunctionMode):
     def __init__(self, model: nn.Module):
         super().__init__()
         self.model = model
+        self.token = next(_TOKENS)
 
     def run(self, x: Tensor) -> Tensor:
         """The model's output for x; TypeError if it is no tensor, UnscopedOperation if it lost its
@@ -65,15 +71,16 @@ class Interception(TorchFunctionMode):
                 "the model's output does not depend on its input through functions that can be "
                 "followed (a custom autograd Function, a compiled graph or NumPy stands between)"
             )
+        del y._linscope_run  # pyright: ignore[reportAttributeAccessIssue]
         return y
 
     def is_probe(self, value: Any) -> bool:
         """Whether a tensor depends on the network's input in this run."""
-        return getattr(value, "_linscope_run", None) is self
+        return getattr(value, "_linscope_run", None) == self.token
 
     def _mark(self, value: Any) -> None:
         if isinstance(value, Tensor):
-            value._linscope_run = self  # pyright: ignore[reportAttributeAccessIssue]
+            value._linscope_run = self.token  # pyright: ignore[reportAttributeAccessIssue]
         elif isinstance(value, tuple | list):
             for v in value:
                 self._mark(v)

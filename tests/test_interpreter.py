@@ -125,7 +125,7 @@ def test_storages_agree_and_chunks_do_not_matter(kind):
 
 
 def test_not_the_deconvnet():
-    """Zeiler's ReLU backward is a ReLU of what comes back; the linear interpreter's is x0's mask."""
+    """Zeiler's ReLU backward is a ReLU of what comes back; ours is x0's mask."""
     model = nn.Sequential(nn.Linear(2, 2, bias=False), nn.ReLU()).double().eval()
     model[0].weight.data = torch.eye(2, dtype=torch.float64)
     op = ls.LinearInterpreter(model, torch.tensor([[1.0, -1.0]], dtype=torch.float64))
@@ -178,6 +178,27 @@ def test_products_keep_no_graph_unless_the_probe_wants_one():
     u = torch.randn_like(op.output)
     (grad,) = torch.autograd.grad(op.filter(x), x, u)
     assert relative(grad, op.transpose(u)) < 1e-12
+
+
+def test_results_are_plain_tensors():
+    op = ls.LinearInterpreter(build(Image), example(Image))
+    x, u = torch.zeros_like(op.x0), torch.zeros_like(op.output)
+    for t in (op.output, op.residual, op.filter(x), op.transpose(u), x):
+        assert type(t) is torch.Tensor and not t.__dict__
+
+
+def test_a_tensor_kept_from_an_earlier_run_is_a_constant():
+    class Keeps(nn.Module):
+        kept = None
+
+        def forward(self, x):
+            if self.kept is None:
+                self.kept = 2 * x
+            return x + self.kept
+
+    model, x0 = Keeps(), torch.tensor([[3.0]])
+    op = ls.LinearInterpreter(model, x0)
+    assert op.output.item() == 9 and op.todense().item() == 1
 
 
 def test_passes_count_samples():

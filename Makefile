@@ -1,0 +1,45 @@
+# Both commands do all their own set-up in a virtual environment.
+#   make tour    pictures and a page of the bundled network, in tour/index.html
+#   make test    build, install and run every test
+# TORCH chooses the build of torch, e.g. make test TORCH="torch==2.13.0"
+
+PYTHON ?= python3
+VENV ?= .venv
+TORCH ?= torch>=2.13
+TESTS ?= tests
+OUT ?= tour
+
+BIN := $(VENV)/bin
+SOURCES := setup.py pyproject.toml $(wildcard csrc/*) $(shell find linscope_cuda -name '*.py' -o -path '*/data/*')
+
+.PHONY: tour test install lint format clean
+
+tour: $(VENV)/installed
+	$(BIN)/linscope tour --out $(OUT)
+
+test: $(VENV)/installed
+	$(BIN)/pytest $(TESTS)
+
+install: $(VENV)/installed
+
+# Without build isolation, so that the operators are compiled against the torch they will run with.
+$(VENV)/installed: $(SOURCES)
+	test -d $(VENV) || $(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet $(TORCH) 'setuptools>=77' wheel 'pybind11>=2.13' ninja
+	$(BIN)/pip install --quiet --no-build-isolation '.[test]'
+	touch $@
+
+lint: $(VENV)/installed
+	$(BIN)/pip install --quiet ruff pyright clang-format
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyright --pythonpath $(BIN)/python
+	$(BIN)/clang-format --dry-run --Werror csrc/*
+
+format:
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+	$(BIN)/clang-format -i csrc/*
+
+clean:
+	rm -rf $(VENV) build *.egg-info $(OUT)

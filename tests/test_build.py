@@ -1,0 +1,100 @@
+"""What was built, what the build says when it cannot, and the package without anything compiled."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+import linscope_cuda as ls
+from linscope_cuda import _native, reference
+
+ROOT = Path(__file__).parents[1]
+
+
+def run(*command, **environment):
+    env = {**os.environ, **environment}
+    return subprocess.run(
+        [sys.executable, *command], cwd=ROOT, env=env, capture_output=True, text=True
+    )
+
+
+def has_kernel(name, key):
+    return torch._C._dispatch_has_kernel_for_dispatch_key(f"linscope::{name}", key)
+
+
+def test_kernels_are_registered_for_what_was_built():
+    assert _native.COMPILED, "the tests want the compiled operators"
+    from linscope_cuda import _C  # pyright: ignore[reportAttributeAccessIssue]
+
+    for name in reference.OPERATORS:
+        assert has_kernel(name, "CPU")
+        assert has_kernel(name, "CUDA") == bool(_C.cuda_version)
+
+
+@pytest.mark.skipif(torch.version.cuda is None, reason="torch is a CPU-only build")
+def test_a_demanded_cuda_build_is_there():
+    if os.environ.get("LINSCOPE_CUDA") != "1":
+        pytest.skip("LINSCOPE_CUDA=1 does not demand CUDA kernels here")
+    from linscope_cuda import _C  # pyright: ignore[reportAttributeAccessIssue]
+
+    assert _C.cuda_version == torch.version.cuda and "9.0" in _C.cuda_architectures
+
+
+class TestSetup:
+    def test_a_wrong_choice_is_named(self):
+        done = run("setup.py", "--version", LINSCOPE_CUDA="maybe")
+        assert done.returncode != 0 and "must be 0, 1 or auto, not 'maybe'" in done.stderr
+
+    def test_demanded_kernels_without_a_toolkit(self, tmp_path):
+        done = run("setup.py", "--version", LINSCOPE_CUDA="1", CUDA_HOME=str(tmp_path))
+        missing = "CPU-only build" if torch.version.cuda is None else "no CUDA toolkit was found"
+        assert done.returncode != 0 and missing in done.stderr
+
+    def test_no_torch(self, tmp_path):
+        (tmp_path / "torch.py").write_text("raise ImportError('no torch')")
+        done = run("setup.py", "--version", PYTHONPATH=str(tmp_path))
+        assert done.returncode != 0
+        assert "torch is not installed" in done.stderr and "Traceback" not in done.stderr
+
+    def test_no_compiler(self):
+        done = run("setup.py", "--version", CXX="no-such-compiler", LINSCOPE_CUDA="0")
+        assert done.returncode == 0 and "installing without compiled operators" in done.stderr
+        done = run("setup.py", "--version", CXX="no-such-compiler", LINSCOPE_CUDA="1")
+        assert done.returncode != 0 and "no C++ compiler" in done.stderr
+
+
+UNCOMPILED = """
+import sys, torch
+sys.path.insert(0, {tests!r})
+sys.modules["linscope_cuda._C"] = None
+import linscope_cuda as ls
+from networks import Spellings, build, example
+assert not ls._native.COMPILED
+op = ls.LinearInterpreter(build(Spellings), example(Spellings))
+assert op.dottest() < 1e-12
+torch.save((op.todense(), op.residual, op.tape.nbytes), {out!r})
+"""
+
+
+def test_everything_runs_without_compiled_operators(tmp_path):
+    from networks import Spellings, build, example
+
+    out = str(tmp_path / "dense.pt")
+    code = UNCOMPILED.format(tests=str(ROOT / "tests"), out=out)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    op = ls.LinearInterpreter(build(Spellings), example(Spellings))
+    dense, residual, nbytes = torch.load(out, weights_only=True)
+    torch.testing.assert_close(dense, op.todense(), rtol=1e-12, atol=1e-14)
+    torch.testing.assert_close(residual, op.residual, rtol=1e-12, atol=1e-14)
+    assert nbytes == op.tape.nbytes
+
+
+def test_version_is_that_of_the_project():
+    text = (ROOT / "pyproject.toml").read_text()
+    match = re.search(r'^version = "(.*)"$', text, re.MULTILINE)
+    assert match and match.group(1) == ls.__version__
