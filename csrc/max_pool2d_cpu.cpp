@@ -1,3 +1,6 @@
+#include <algorithm>
+#include <vector>
+
 #include "cpu.h"
 #include "max_pool2d_ops.h"
 
@@ -76,18 +79,46 @@ struct Cpu {
                });
   }
 
+  // A thread has whole planes, so that it can scatter: neighbouring channels of a channels_last
+  // sample share their lines of memory and go together.
   template <typename T, typename code_t>
   static void max_pool2d_frozen_transpose(const PoolShape& shape, const T* u,
                                           const code_t* decision, T* x, const Guard&) {
-    for_pixels(shape.in, shape.references, work(shape),
-               [&](int64_t r, int channel, int row, int column) {
-                 const code_t* plane = decision + shape.out.base(r, channel);
-                 for (int64_t s = r; s < shape.samples; s += shape.references) {
-                   x[shape.in.base(s, channel) + shape.in.pixel(row, column)] =
-                       static_cast<T>(shape.window.gather(u + shape.out.base(s, channel), plane,
-                                                          shape.out, row, column, Widen()));
-                 }
-               });
+    const int lanes = shape.in.channels_last ? std::min(shape.in.channels, 32) : 1;
+    const int64_t tiles = (shape.in.channels + lanes - 1) / lanes;
+    const int64_t each = shape.in.area() * lanes * (shape.samples / shape.references);
+    parallel_for(shape.references * tiles, each, [&](int64_t begin, int64_t end) {
+      std::vector<wide_t<T>> sums;
+      for (int64_t t = begin; t < end; ++t) {
+        const int channel = static_cast<int>(t % tiles) * lanes;
+        const int width = std::min(lanes, shape.in.channels - channel);
+        const code_t* winners = decision + shape.out.base(t / tiles, channel);
+        for (int64_t s = t / tiles; s < shape.samples; s += shape.references) {
+          sums.assign(shape.in.area() * width, 0);
+          scatter(shape, u + shape.out.base(s, channel), winners, width, sums.data());
+          T* out = x + shape.in.base(s, channel);
+          const int64_t pixel = shape.in.pixel(0, 1);
+          for (int64_t i = 0; i < shape.in.area(); ++i) {
+            for (int c = 0; c < width; ++c)
+              out[i * pixel + c] = static_cast<T>(sums[i * width + c]);
+          }
+        }
+      }
+    });
+  }
+
+  template <typename T, typename code_t>
+  static void scatter(const PoolShape& shape, const T* u, const code_t* winners, int width,
+                      wide_t<T>* sums) {
+    const Planes local{width, shape.in.height, shape.in.width, true};
+    for (int row = 0; row < shape.out.height; ++row) {
+      for (int column = 0; column < shape.out.width; ++column) {
+        const int64_t at = shape.out.pixel(row, column);
+        for (int c = 0; c < width; ++c) {
+          sums[shape.window.source(winners[at + c], local, row, column) + c] += widen(u[at + c]);
+        }
+      }
+    }
   }
 };
 

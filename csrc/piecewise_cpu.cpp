@@ -1,4 +1,8 @@
 #include <algorithm>
+#include <array>
+#include <bit>
+#include <cstring>
+#include <type_traits>
 
 #include "cpu.h"
 #include "piecewise_ops.h"
@@ -9,25 +13,45 @@ using namespace linscope;
 
 constexpr int64_t kTile = 2048;
 
+// A byte's pieces, one per byte of a word: 8 of 1 bit or 4 of 2 bits.
+template <int bits>
+struct Word {
+  static_assert(std::endian::native == std::endian::little, "the first piece is the lowest byte");
+  using type = std::conditional_t<bits == 1, uint64_t, uint32_t>;
+  static constexpr int pieces = 8 / bits;
+
+  // One multiplication moves piece k from byte k to bit k * bits of the highest byte; no two terms
+  // meet.
+  static constexpr type gather = bits == 1 ? 0x0102040810204080 : 0x01041040;
+
+  static constexpr std::array<type, 256> spread = [] {
+    std::array<type, 256> table{};
+    for (unsigned byte = 0; byte < 256; ++byte) {
+      for (int k = 0; k < pieces; ++k) {
+        table[byte] |= static_cast<type>(byte >> (k * bits) & ((1u << bits) - 1)) << (8 * k);
+      }
+    }
+    return table;
+  }();
+};
+
 template <int bits>
 void pack(uint8_t* pieces, int64_t n, uint8_t* out) {
-  constexpr int per_byte = 8 / bits;
-  const int64_t bytes = (n + per_byte - 1) / per_byte;
-  std::fill(pieces + n, pieces + bytes * per_byte, uint8_t{0});
+  using W = Word<bits>;
+  const int64_t bytes = (n + W::pieces - 1) / W::pieces;
+  std::fill(pieces + n, pieces + bytes * W::pieces, uint8_t{0});
   for (int64_t b = 0; b < bytes; ++b) {
-    unsigned byte = 0;
-    for (int k = 0; k < per_byte; ++k)
-      byte |= static_cast<unsigned>(pieces[b * per_byte + k]) << (k * bits);
-    out[b] = static_cast<uint8_t>(byte);
+    typename W::type word;
+    std::memcpy(&word, pieces + b * W::pieces, sizeof(word));
+    out[b] = static_cast<uint8_t>(word * W::gather >> (8 * sizeof(word) - 8));
   }
 }
 
 template <int bits>
 void unpack(const uint8_t* in, int64_t n, uint8_t* pieces) {
-  constexpr int per_byte = 8 / bits;
-  for (int64_t b = 0; b < (n + per_byte - 1) / per_byte; ++b) {
-    for (int k = 0; k < per_byte; ++k)
-      pieces[b * per_byte + k] = in[b] >> (k * bits) & ((1 << bits) - 1);
+  using W = Word<bits>;
+  for (int64_t b = 0; b < (n + W::pieces - 1) / W::pieces; ++b) {
+    std::memcpy(pieces + b * W::pieces, &W::spread[in[b]], sizeof(typename W::type));
   }
 }
 

@@ -241,19 +241,29 @@ bool dispatch_gate(int64_t kind, const F& f) {
 struct Window {
   int kernel_h, kernel_w, stride_h, stride_w, padding_h, padding_w, dilation_h, dilation_w;
 
+  // Taps [begin, end) of a window at `corner` that fall on one of `size` pixels.
+  struct Taps {
+    int begin, end;
+  };
+  static LINSCOPE_FN Taps taps(int corner, int kernel, int dilation, int size) {
+    const int behind = corner + (kernel - 1) * dilation - (size - 1);
+    return {corner < 0 ? (-corner + dilation - 1) / dilation : 0,
+            behind > 0 ? kernel - (behind + dilation - 1) / dilation : kernel};
+  }
+
   // The number of the winning tap: the first of equal values, the last NaN if there is any, as in
   // torch.
   template <typename T, typename Widen>
   LINSCOPE_FN int decide(const T* plane, const Planes& in, int out_row, int out_column,
                          const Widen& widen) const {
     const int top = out_row * stride_h - padding_h, left = out_column * stride_w - padding_w;
+    const Taps rows = taps(top, kernel_h, dilation_h, in.height);
+    const Taps columns = taps(left, kernel_w, dilation_w, in.width);
     int winner = -1;
     decltype(widen(*plane)) best = 0;
-    for (int i = 0, row = top; i < kernel_h; ++i, row += dilation_h) {
-      if (row < 0 || row >= in.height) continue;
-      for (int j = 0, column = left; j < kernel_w; ++j, column += dilation_w) {
-        if (column < 0 || column >= in.width) continue;
-        const auto value = widen(plane[in.pixel(row, column)]);
+    for (int i = rows.begin; i < rows.end; ++i) {
+      for (int j = columns.begin; j < columns.end; ++j) {
+        const auto value = widen(plane[in.pixel(top + i * dilation_h, left + j * dilation_w)]);
         if (winner < 0 || value > best || value != value) {
           best = value;
           winner = i * kernel_w + j;
@@ -275,11 +285,14 @@ struct Window {
   LINSCOPE_FN auto gather(const T* u, const code_t* decision, const Planes& out, int row,
                           int column, const Widen& widen) const {
     decltype(widen(*u)) sum = 0;
-    for (int i = 0; i < kernel_h; ++i) {
-      const int y = row + padding_h - i * dilation_h;
+    const int bottom = row + padding_h, right = column + padding_w;
+    // Without dilation only every stride-th tap can have come here.
+    const int step_h = dilation_h == 1 ? stride_h : 1, step_w = dilation_w == 1 ? stride_w : 1;
+    for (int i = bottom % step_h; i < kernel_h; i += step_h) {
+      const int y = bottom - i * dilation_h;
       if (y < 0 || y % stride_h != 0 || y / stride_h >= out.height) continue;
-      for (int j = 0; j < kernel_w; ++j) {
-        const int x = column + padding_w - j * dilation_w;
+      for (int j = right % step_w; j < kernel_w; j += step_w) {
+        const int x = right - j * dilation_w;
         if (x < 0 || x % stride_w != 0 || x / stride_w >= out.width) continue;
         const int64_t at = out.pixel(y / stride_h, x / stride_w);
         if (decision[at] == i * kernel_w + j) sum += widen(u[at]);

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib
 import math
+import platform
 from typing import Any
 
 import torch
@@ -16,13 +17,24 @@ from torch import Tensor
 
 from . import reference
 
-try:
-    importlib.import_module("linscope_cuda._C")
-    COMPILED = True
-except ModuleNotFoundError as _error:
-    if _error.name != "linscope_cuda._C":
-        raise
-    COMPILED = False
+
+def _load() -> bool:
+    """Loads the compiled operators; False where there are none, or none for this processor."""
+    x86 = platform.machine() in ("x86_64", "AMD64")
+    if x86 and torch.backends.cpu.get_cpu_capability() in ("DEFAULT", "NO AVX"):
+        return False  # they were compiled for AVX2
+    try:
+        importlib.import_module("linscope_cuda._C")
+    except ModuleNotFoundError as error:
+        if error.name != "linscope_cuda._C":
+            raise
+        return False
+    return True
+
+
+COMPILED = _load()
+
+if not COMPILED:
     _library = torch.library.Library("linscope", "DEF")
     for _name, _function in reference.OPERATORS.items():
         _schema = torch.library.infer_schema(_function, mutates_args=())

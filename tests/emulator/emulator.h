@@ -148,5 +148,7 @@ COLLECTIVE T atomicOr(T* p, T value) {
   return old;
 }
 
+inline int __popc(unsigned bits) { return __builtin_popcount(bits); }
+
 #undef COLLECTIVE
 #undef HERE

@@ -24,6 +24,7 @@ Launcher::Launcher(const char* name, void (*run)(Arguments&)) { launchers()[name
 
 }  // namespace emulator
 
+#pragma GCC visibility push(default)
 extern "C" {
 
 using namespace emulator;
@@ -67,3 +68,4 @@ const char* emulator_report() {
   return text.c_str();
 }
 }
+#pragma GCC visibility pop

@@ -116,7 +116,9 @@ void warp_barrier(unsigned warp, unsigned mask) { clock.warp_barrier(warp, mask)
 
 void access(const void* p, size_t bytes, Kind kind, const void* code) {
   if (!current || stacks::holds(p)) return;
-  if (bytes <= 16 && reinterpret_cast<uintptr_t>(p) % bytes != 0) fault("misaligned access", code);
+  // Only sizes that one instruction can move: others are several instructions.
+  const bool single = bytes <= 16 && (bytes & (bytes - 1)) == 0;
+  if (single && reinterpret_cast<uintptr_t>(p) % bytes != 0) fault("misaligned access", code);
   if (shared::offset(p) < shared::arena_size()) {
     shared_access(p, bytes, kind, code);
   } else {

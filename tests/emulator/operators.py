@@ -1,0 +1,225 @@
+"""The operators of linscope_cuda.reference, with the same names and arguments, run by the emulator.
+
+What the .cu files do around a launch (sizes, memory format, allocation) is done here, with every
+buffer of exactly its size.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from linscope_cuda import _native
+from linscope_cuda.reference import is_channels_last, wide_dtype
+
+from .client import Emulator, Result
+from .worker import INPUT, OUTPUT, Buffer, Call
+
+DTYPES = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
+
+# What an H100 gives a block.
+SHARED_LIMIT = 227 * 1024
+
+
+class Output(NamedTuple):
+    name: str
+    shape: tuple[int, ...]
+    dtype: torch.dtype
+    channels_last: bool = False
+
+
+def to_bytes(t: Tensor, channels_last: bool) -> bytes:
+    """The elements in the order of memory."""
+    t = t.permute(0, 2, 3, 1) if channels_last else t
+    return t.contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
+
+
+def from_bytes(content: bytes, output: Output) -> Tensor:
+    flat = torch.frombuffer(bytearray(content), dtype=output.dtype) if content else torch.empty(0)
+    if not output.channels_last:
+        return flat.reshape(output.shape)
+    n, c, h, w = output.shape
+    return flat.reshape(n, h, w, c).permute(0, 3, 1, 2)
+
+
+class Operators:
+    """`misaligned`: every buffer begins one element behind an aligned address, so that no kernel
+    may use its wide accesses. `order`: that of the threads, as in schedule.h.
+    """
+
+    def __init__(
+        self,
+        emulator: Emulator,
+        misaligned: bool = False,
+        order: int = 0,
+        shared_limit: int = SHARED_LIMIT,
+    ):
+        self.emulator = emulator
+        self.misaligned = misaligned
+        self.order = order
+        self.shared_limit = shared_limit
+        self.result: Result | None = None  # of the last launch
+
+    def _run(
+        self,
+        launcher: str,
+        dtype: torch.dtype,
+        integers: list[int],
+        reals: list[float],
+        inputs: dict[str, Tensor | None],
+        outputs: list[Output],
+        channels_last: bool = False,
+        order_of_buffers: list[str] | None = None,
+    ) -> tuple[Tensor, ...]:
+        buffers: dict[str, Buffer | None] = {}
+        for name, t in inputs.items():
+            if t is None:
+                buffers[name] = None
+                continue
+            content = to_bytes(t, channels_last and t.dim() == 4)
+            buffers[name] = Buffer(name, INPUT, len(content), self._offset(t.dtype), content)
+        for o in outputs:
+            size = math.prod(o.shape) * o.dtype.itemsize
+            buffers[o.name] = Buffer(o.name, OUTPUT, size, self._offset(o.dtype))
+        self.result = self.emulator.run(
+            Call(
+                launcher,
+                DTYPES.index(dtype),
+                integers,
+                reals,
+                [buffers[name] for name in order_of_buffers or buffers],
+                self.order,
+            )
+        )
+        return tuple(map(from_bytes, self.result.contents, outputs))
+
+    def _offset(self, dtype: torch.dtype) -> int:
+        return dtype.itemsize if self.misaligned else 0
+
+    def _piecewise(self, launcher, x, references, reals, bits, decision, channels_last):
+        size = math.prod(x.shape[1:])
+        y = Output("y", tuple(x.shape), x.dtype, channels_last)
+        packed = Output("decision", (references, (size * bits + 7) // 8), torch.uint8)
+        inputs = {"x": x} if decision is None else {"x": x, "decision": decision}
+        outputs = [y, packed] if decision is None else [y]
+        shape = [x.shape[0], references, size]
+        return self._run(launcher, x.dtype, shape, reals, inputs, outputs, channels_last)
+
+    def relu_scope(self, x, references, negative_slope, channels_last):
+        reals = [negative_slope]
+        return self._piecewise("relu_scope", x, references, reals, 1, None, channels_last)
+
+    def relu_frozen(self, x, decision, negative_slope, channels_last):
+        reals = [negative_slope]
+        references = len(decision)
+        return self._piecewise("relu_frozen", x, references, reals, 1, decision, channels_last)[0]
+
+    def clamp_scope(self, x, references, min, max, channels_last):
+        return self._piecewise("clamp_scope", x, references, [min, max], 2, None, channels_last)
+
+    def clamp_frozen(self, x, decision, min, max, channels_last):
+        reals, references = [min, max], len(decision)
+        return self._piecewise("clamp_frozen", x, references, reals, 2, decision, channels_last)[0]
+
+    def gate_scope(self, x, references, kind):
+        last = is_channels_last(x)
+        y = Output("y", tuple(x.shape), x.dtype, last)
+        gate = Output("gate", (references, *x.shape[1:]), x.dtype, last)
+        integers = [x.shape[0], references, math.prod(x.shape[1:]), kind]
+        return self._run("gate_scope", x.dtype, integers, [], {"x": x}, [y, gate], last)
+
+    def gate_frozen(self, x, gate, shift):
+        last = is_channels_last(x)
+        y = Output("y", tuple(x.shape), x.dtype, last)
+        integers = [x.shape[0], len(gate), math.prod(x.shape[1:])]
+        inputs = {"x": x, "gate": gate}
+        return self._run("gate_frozen", x.dtype, integers, [shift], inputs, [y], last)[0]
+
+    def gate_scope_backward(self, grad_y, x, references, kind):
+        last = is_channels_last(x)
+        out = Output("grad_x", tuple(x.shape), x.dtype, last)
+        integers = [x.shape[0], references, math.prod(x.shape[1:]), kind]
+        inputs = {"grad_y": grad_y, "x": x}
+        return self._run("gate_scope_backward", x.dtype, integers, [], inputs, [out], last)[0]
+
+    @staticmethod
+    def _pool_shape(samples, references, channels, last, in_size, out_size, window):
+        shape = [samples, references, channels, int(last), *in_size, *out_size]
+        return shape + [n for pair in window for n in pair]
+
+    def max_pool2d_scope(self, x, references, kernel, stride, padding, dilation, ceil_mode):
+        last, window = is_channels_last(x), (kernel, stride, padding, dilation)
+        size = [
+            _native.pool_size(x.shape[2 + d], *(pair[d] for pair in window), ceil_mode)
+            for d in (0, 1)
+        ]
+        code = torch.uint8 if kernel[0] * kernel[1] <= 256 else torch.int32
+        y = Output("y", (*x.shape[:2], *size), x.dtype, last)
+        decision = Output("decision", (references, x.shape[1], *size), code, last)
+        shape = self._pool_shape(
+            x.shape[0], references, x.shape[1], last, x.shape[2:], size, window
+        )
+        outputs = [y, decision]
+        return self._run("max_pool2d_scope", x.dtype, shape, [], {"x": x}, outputs, last)
+
+    def max_pool2d_frozen(self, x, decision, kernel, stride, padding, dilation):
+        last, size = is_channels_last(x), decision.shape[2:]
+        y = Output("y", (*x.shape[:2], *size), x.dtype, last)
+        shape = self._pool_shape(
+            x.shape[0],
+            len(decision),
+            x.shape[1],
+            last,
+            x.shape[2:],
+            size,
+            (kernel, stride, padding, dilation),
+        )
+        inputs = {"x": x, "decision": decision}
+        return self._run("max_pool2d_frozen", x.dtype, shape, [], inputs, [y], last)[0]
+
+    def max_pool2d_frozen_transpose(self, u, decision, size, kernel, stride, padding, dilation):
+        last = is_channels_last(u)
+        x = Output("x", (*u.shape[:2], *size), u.dtype, last)
+        shape = self._pool_shape(
+            u.shape[0],
+            len(decision),
+            u.shape[1],
+            last,
+            size,
+            u.shape[2:],
+            (kernel, stride, padding, dilation),
+        )
+        inputs = {"u": u, "decision": decision}
+        return self._run("max_pool2d_frozen_transpose", u.dtype, shape, [], inputs, [x], last)[0]
+
+    @staticmethod
+    def _norm_shape(x, references, last):
+        return [x.shape[0], references, x.shape[1], math.prod(x.shape[2:]), int(last)]
+
+    def instance_norm_scope(self, x, references, weight, bias, eps):
+        last, planes = is_channels_last(x), (references, x.shape[1])
+        outputs = [Output("y", tuple(x.shape), x.dtype, last)]
+        outputs += [Output(name, planes, wide_dtype(x.dtype)) for name in ("mean", "rstd")]
+        integers = [*self._norm_shape(x, references, last), self.shared_limit]
+        inputs = {"x": x, "weight": weight, "bias": bias}
+        name = "instance_norm_scope"
+        return self._run(name, x.dtype, integers, [eps], inputs, outputs, last)
+
+    def instance_norm_frozen(self, x, mean, scale, shift):
+        last = is_channels_last(x)
+        y = Output("y", tuple(x.shape), x.dtype, last)
+        integers = self._norm_shape(x, len(scale), last)
+        inputs = {"x": x, "mean": mean, "scale": scale, "shift": shift}
+        return self._run("instance_norm_frozen", x.dtype, integers, [], inputs, [y], last)[0]
+
+    def instance_norm_scope_backward(self, grad_y, x, mean, rstd, weight):
+        last = is_channels_last(x)
+        outputs = [Output("grad_x", tuple(x.shape), x.dtype, last)]
+        outputs += [Output(name, tuple(mean.shape), mean.dtype) for name in ("sum_g", "sum_gx")]
+        inputs = {"grad_y": grad_y, "x": x, "mean": mean, "rstd": rstd, "weight": weight}
+        integers = self._norm_shape(x, len(mean), last)
+        name = "instance_norm_scope_backward"
+        return self._run(name, x.dtype, integers, [], inputs, outputs, last)
