@@ -55,8 +55,15 @@ void unpack(const uint8_t* in, int64_t n, uint8_t* pieces) {
   }
 }
 
+// The unit comes by value and the pointers are restricted so that these loops become vector code.
 template <typename Unit, typename T>
-void apply(const Unit& unit, const uint8_t* pieces, int64_t n, const T* x, T* y) {
+void decide(Unit unit, const T* __restrict x, int64_t n, uint8_t* __restrict pieces) {
+  for (int64_t i = 0; i < n; ++i) pieces[i] = static_cast<uint8_t>(unit.piece(widen(x[i])));
+}
+
+template <typename Unit, typename T>
+void apply(Unit unit, const uint8_t* __restrict pieces, int64_t n, const T* __restrict x,
+           T* __restrict y) {
   for (int64_t i = 0; i < n; ++i) y[i] = static_cast<T>(unit.apply(pieces[i], widen(x[i])));
 }
 
@@ -81,8 +88,7 @@ struct Cpu {
                               uint8_t* decision, const Guard&) {
     for_tiles<Unit::bits>(shape, [&](int64_t r, int64_t i, int64_t n, int64_t byte) {
       uint8_t pieces[kTile];
-      const T* x0 = x + r * shape.sample_size + i;
-      for (int64_t k = 0; k < n; ++k) pieces[k] = static_cast<uint8_t>(unit.piece(widen(x0[k])));
+      decide(unit, x + r * shape.sample_size + i, n, pieces);
       for (int64_t s = r; s < shape.samples; s += shape.references) {
         apply(unit, pieces, n, x + s * shape.sample_size + i, y + s * shape.sample_size + i);
       }

@@ -39,6 +39,56 @@ _INFO_EXAMPLES = """examples:
   linscope info --json"""
 
 
+_TOUR_OPTIONS: dict[tuple[str, ...], dict[str, Any]] = {
+    ("--model",): {
+        "default": "pixelshuffle4_x3",
+        "metavar": "NAME",
+        "help": f"a network of the zoo: {', '.join(zoo.names())} (default: %(default)s)",
+    },
+    ("--image",): {
+        "default": "cat",
+        "metavar": "FILE|NAME",
+        "help": "an image file, or a photo of the zoo such as cat, astronaut, imagenet_00_243 "
+        "(default: %(default)s)",
+    },
+    ("--out",): {
+        "default": Path("linscope-tour"),
+        "type": Path,
+        "metavar": "DIR",
+        "help": "the folder to write to (default: %(default)s)",
+    },
+    ("--size",): {
+        "type": int,
+        "metavar": "N",
+        "help": f"side of the input in pixels, {SIZES[0]} ... {SIZES[1]} (default: what the "
+        f"network wants, or {DEFAULT_SIZE})",
+    },
+    ("-k",): {
+        "type": int,
+        "default": 6,
+        "metavar": "K",
+        "help": f"singular triplets, 1 ... {MOST_TRIPLETS} (default: %(default)s)",
+    },
+    ("--pixel",): {
+        "type": int,
+        "nargs": 2,
+        "metavar": ("ROW", "COLUMN"),
+        "help": "the input pixel to probe (default: a detailed one, or the one that weighs most "
+        "in the best score)",
+    },
+    ("--device",): {"default": "cpu", "help": "cpu, cuda or cuda:1 (default: %(default)s)"},
+    ("--dtype",): {
+        "choices": DTYPES,
+        "default": "float32",
+        "help": "float32 or float64 (default: %(default)s)",
+    },
+    ("--json",): {"action": "store_true", "help": "print the page's numbers as JSON"},
+}
+_INFO_OPTIONS: dict[tuple[str, ...], dict[str, Any]] = {
+    ("--json",): {"action": "store_true", "help": "print the facts as JSON"},
+}
+
+
 class _Parser(argparse.ArgumentParser):
     """Complains in one sentence, without the usage lines."""
 
@@ -57,43 +107,26 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"linscope {__version__}")
     commands = parser.add_subparsers(metavar="COMMAND", required=True, title="commands")
-
     tour = commands.add_parser(
         "tour",
         help="write a page about one network and one photo",
-        description="Freezes a network on a photo and writes pictures and one self-contained HTML "
-        f"page, {PAGE}: the equation, a row and a column of F, its singular triplets.",
+        description=f"Freezes a network on a photo and writes pictures and one page, {PAGE}, that\n"
+        "needs nothing else: the equation, a row and a column of F, its singular triplets.",
         epilog=_TOUR_EXAMPLES,
         formatter_class=raw,
     )
-    tour.add_argument("--model", default="pixelshuffle4_x3", metavar="NAME", help="a network of "
-                      "the zoo: " + ", ".join(zoo.names()) + " (default: %(default)s)")  # fmt: skip
-    tour.add_argument("--image", default="cat", metavar="FILE|NAME", help="an image file, or a "
-                      "photo such as cat, astronaut, imagenet_00_243 (default: %(default)s)")  # fmt: skip
-    tour.add_argument("--out", default="linscope-tour", metavar="DIR", type=Path,
-                      help="the folder to write to (default: %(default)s)")  # fmt: skip
-    tour.add_argument("--size", type=int, metavar="N", help="side of the input in pixels, "
-                      f"{SIZES[0]} ... {SIZES[1]} (default: the network's, or {DEFAULT_SIZE})")  # fmt: skip
-    tour.add_argument("-k", type=int, default=6, metavar="K", help="singular triplets, "
-                      f"1 ... {MOST_TRIPLETS} (default: %(default)s)")  # fmt: skip
-    tour.add_argument("--pixel", type=int, nargs=2, metavar=("ROW", "COLUMN"),
-                      help="the input pixel to probe (default: a detailed one)")  # fmt: skip
-    tour.add_argument("--device", default="cpu", help="cpu, cuda or cuda:1 (default: %(default)s)")
-    tour.add_argument("--dtype", choices=DTYPES, default="float32",
-                      help="float32 or float64 (default: %(default)s)")  # fmt: skip
-    tour.add_argument("--json", action="store_true", help="print the numbers as JSON")
-    tour.set_defaults(run=_tour)
-
     about = commands.add_parser(
         "info",
         help="versions, the build, CUDA, networks",
-        description="Shows versions, how the operators were built, whether CUDA can be used now, "
+        description="Shows versions, how the operators were built, whether CUDA can be used now,\n"
         "and where the networks' weights are.",
         epilog=_INFO_EXAMPLES,
         formatter_class=raw,
     )
-    about.add_argument("--json", action="store_true", help="print the facts as JSON")
-    about.set_defaults(run=_info)
+    for command, run, options in ((tour, _tour, _TOUR_OPTIONS), (about, _info, _INFO_OPTIONS)):
+        command.set_defaults(run=run)
+        for flags, option in options.items():
+            command.add_argument(*flags, **option)
     return parser
 
 
@@ -109,7 +142,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"linscope: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("linscope: interrupted, nothing was written", file=sys.stderr)
+        print("linscope: interrupted", file=sys.stderr)
         return 130
     return 0
 

@@ -32,9 +32,12 @@ class Fault(NamedTuple):
 
 
 class Site(NamedTuple):
-    """An instruction of a kernel: `sectors` of 32 bytes moved by `requests` of whole warps."""
+    """An instruction of a kernel: `sectors` of 32 bytes moved by `requests` of whole warps.
 
-    place: str
+    `code` is its address; Emulator.place tells its line.
+    """
+
+    code: str
     write: bool
     width: int
     requests: int
