@@ -1,7 +1,7 @@
 # Both commands do all their own set-up in a virtual environment.
-#   make tour    pictures and a page of the bundled network, in tour/index.html
+#   make tour    pictures and a page of the bundled network, in tour/tour.html
 #   make test    build, install and run every test
-# TORCH chooses the build of torch, e.g. make test TORCH="torch==2.13.0"
+# TORCH chooses the build of torch: make test TORCH="torch==2.13.0"
 
 PYTHON ?= python3
 VENV ?= .venv
