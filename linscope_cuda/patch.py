@@ -176,10 +176,10 @@ class DoubledBatch(Interception):
         self.references = references
 
     def on_rule(self, rule, func, args, kwargs):
-        return rule.scope(self.references, *args, **_without_inplace(kwargs))[0]
+        return rule.scope(self.references, *args, **without_inplace(kwargs))[0]
 
 
-def _without_inplace(kwargs: dict) -> dict:
+def without_inplace(kwargs: dict) -> dict:
     return {k: v for k, v in kwargs.items() if k != "inplace"}
 
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from .linear import Linear
-from .patch import Interception, _without_inplace, function_name
+from .patch import Interception, function_name, without_inplace
 from .rules import Decision, Rule
 
 
@@ -86,7 +86,7 @@ class Record(Interception):
 
     def on_rule(self, rule: Rule, func: Any, args: tuple, kwargs: dict) -> Tensor:
         x0 = args[0]
-        y, decision = rule.scope(len(x0), *args, **_without_inplace(kwargs))
+        y, decision = rule.scope(len(x0), *args, **without_inplace(kwargs))
         self.tape.entries.append(
             Entry(function_name(func), self.module_path(), tuple(x0.shape[1:]), decision)
         )
@@ -124,7 +124,7 @@ class Replay(Interception):
             self._next(func, args[0]),
             self.affine,
             *_constants(args, self),
-            **_without_inplace(kwargs),
+            **without_inplace(kwargs),
         )
 
     def on_linear(self, entry: Linear, func: Any, args: tuple, kwargs: dict) -> Any:

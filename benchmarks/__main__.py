@@ -1,0 +1,78 @@
+"""Runs a benchmark and prints its table; `--json` keeps it with the machine and the command."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import sys
+from pathlib import Path
+
+import torch
+
+import linscope_cuda as ls
+
+from . import kernels, products, storage
+
+BENCHMARKS = {"kernels": kernels.run, "products": products.run, "storage": storage.run}
+
+
+def table(rows: list[dict]) -> str:
+    """Rows of equal keys as aligned text."""
+    cells = [list(rows[0]), *([_text(v) for v in row.values()] for row in rows)]
+    widths = [max(len(line[c]) for line in cells) for c in range(len(cells[0]))]
+    return "\n".join(
+        "  ".join(t.rjust(w) for t, w in zip(line, widths, strict=True)) for line in cells
+    )
+
+
+def _text(value: object) -> str:
+    if isinstance(value, float):
+        return f"{value:.3g}" if value < 100 else f"{value:,.0f}"
+    return str(value)
+
+
+def machine() -> dict[str, str | int]:
+    """What the figures were measured on."""
+    cuda = torch.cuda.get_device_name() if torch.cuda.is_available() else "none"
+    return {
+        "processor": platform.processor() or platform.machine(),
+        "threads": torch.get_num_threads(),
+        "cuda": cuda,
+        "torch": torch.__version__,
+        "linscope_cuda": ls.__version__,
+    }
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("name", nargs="*", help=f"of {', '.join(BENCHMARKS)}; default: all")
+    parser.add_argument("--device", default="cpu", help="cpu or cuda (default: %(default)s)")
+    parser.add_argument("--quick", action="store_true", help="small sizes: does everything run?")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the tables there")
+    arguments = parser.parse_args()
+    unknown = [n for n in arguments.name if n not in BENCHMARKS]
+    if unknown:
+        print(
+            f"benchmarks: no benchmark {unknown[0]!r}; there are {', '.join(BENCHMARKS)}",
+            file=sys.stderr,
+        )
+        return 2
+    if arguments.device.startswith("cuda") and not torch.cuda.is_available():
+        print("benchmarks: torch finds no CUDA device here", file=sys.stderr)
+        return 2
+    results: dict[str, object] = {"machine": machine(), "command": sys.argv[1:]}
+    for name in arguments.name or BENCHMARKS:
+        rows = BENCHMARKS[name](torch.device(arguments.device), arguments.quick)
+        results[name] = rows
+        print(f"\n{name}\n{table(rows)}", flush=True)
+    if arguments.json:
+        partial = arguments.json.with_name(arguments.json.name + ".part")
+        partial.write_text(json.dumps(results, indent=1))
+        os.replace(partial, arguments.json)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
