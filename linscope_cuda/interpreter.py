@@ -4,6 +4,8 @@ r(x0).
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cached_property
 from typing import Any
 
@@ -20,6 +22,25 @@ POLICIES = ("paper",)
 # A pass holds a few tensors of the largest call at a time: its input, its output, and what the
 # convolution lays out for itself.
 _LIVE_CALLS = 3
+
+
+@contextmanager
+def _full_precision(device: torch.device) -> Iterator[None]:
+    """No TF32, and no algorithm that changes from call to call, while a network runs on CUDA.
+
+    Otherwise y0 = F x0 + r would hold to three digits, and differ between batch sizes.
+    """
+    if device.type != "cuda":
+        yield
+        return
+    cudnn, matmul = torch.backends.cudnn, torch.backends.cuda.matmul
+    before = matmul.fp32_precision
+    with cudnn.flags(cudnn.enabled, False, None, cudnn.deterministic, False):
+        matmul.fp32_precision = "ieee"
+        try:
+            yield
+        finally:
+            matmul.fp32_precision = before
 
 
 class LinearInterpreter(MatrixFreeOperator):
@@ -51,7 +72,8 @@ class LinearInterpreter(MatrixFreeOperator):
         self.model = model
         self.storage = storage
         self.x0 = x0.detach()
-        self.output, self.tape = record(model, self.x0)
+        with _full_precision(x0.device):
+            self.output, self.tape = record(model, self.x0)
         if len(self.output) != 1:
             raise ValueError(
                 f"the model gave {len(self.output)} samples for one; F maps a sample to a sample"
@@ -78,7 +100,7 @@ class LinearInterpreter(MatrixFreeOperator):
         """r, the frozen network's answer to 0: (1, *output_shape)."""
         self._passes += 1
         zero = self._zeros(1, *self.input_shape)
-        with torch.no_grad():
+        with torch.no_grad(), _full_precision(self.device):
             if self.storage == "none":
                 return self._doubled(zero)
             return Replay(self.model, self.tape, affine=True).run(zero)
@@ -87,21 +109,26 @@ class LinearInterpreter(MatrixFreeOperator):
         return DoubledBatch(self.model, references=1).run(torch.cat([self.x0, x]))[1:]
 
     def _matmat(self, x: Tensor) -> Tensor:
-        with torch.set_grad_enabled(torch.is_grad_enabled() and x.requires_grad):
+        differentiable = torch.is_grad_enabled() and x.requires_grad
+        with torch.set_grad_enabled(differentiable), _full_precision(self.device):
             if self.storage == "none":
                 self._passes += 1  # x0 runs along
                 return self._doubled(x) - self.residual
             return Replay(self.model, self.tape, affine=False).run(x)
 
     def _rmatmat(self, u: Tensor) -> Tensor:
-        if self.storage == "none":
-            self._passes += 1
-            probe = self._zeros(len(u), *self.input_shape).requires_grad_()
-            with torch.enable_grad():
-                y = self._doubled(probe)
-            return torch.autograd.grad(y, probe, u)[0]
-        probe, y = self._graph(len(u))
-        return torch.autograd.grad(y, probe, u, retain_graph=True, create_graph=u.requires_grad)[0]
+        with _full_precision(self.device):
+            if self.storage == "none":
+                self._passes += 1
+                probe = self._zeros(len(u), *self.input_shape).requires_grad_()
+                with torch.enable_grad():
+                    y = self._doubled(probe)
+                return torch.autograd.grad(y, probe, u)[0]
+            probe, y = self._graph(len(u))
+            differentiable = torch.is_grad_enabled() and u.requires_grad
+            return torch.autograd.grad(y, probe, u, retain_graph=True, create_graph=differentiable)[
+                0
+            ]
 
     def _graph(self, samples: int) -> tuple[Tensor, Tensor]:
         """A probe and F probe with its graph: linear, so that one graph serves every transposed

@@ -217,6 +217,30 @@ def test_tape_holds_a_bit_per_relu_and_a_byte_per_pooled_pixel():
     assert "max_pool2d" in repr(op.tape) and "112 bytes" in repr(op.tape)
 
 
+@pytest.mark.cuda
+def test_cuda_runs_without_tf32_and_leaves_the_flags_as_they_were():
+    matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
+    before = matmul.fp32_precision, cudnn.allow_tf32, cudnn.benchmark
+    model, x0 = build(Image, dtype=torch.float32).cuda(), example(Image).float().cuda()
+    op = ls.LinearInterpreter(model, x0)
+    want = ls.LinearInterpreter(build(Image), example(Image))
+    assert relative(op.todense().double().cpu(), want.todense()) < 1e-5
+    assert relative(op.T.todense().double().cpu(), want.todense().T) < 1e-5
+    assert (matmul.fp32_precision, cudnn.allow_tf32, cudnn.benchmark) == before
+
+
+def test_precision_flags_are_set_within_and_restored(monkeypatch):
+    from linscope_cuda.interpreter import _full_precision
+
+    matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
+    monkeypatch.setattr(cudnn, "benchmark", True)
+    before = matmul.fp32_precision, cudnn.allow_tf32
+    with pytest.raises(RuntimeError, match="on purpose"), _full_precision(torch.device("cuda")):
+        assert (matmul.fp32_precision, cudnn.allow_tf32, cudnn.benchmark) == ("ieee", False, False)
+        raise RuntimeError("on purpose")
+    assert (matmul.fp32_precision, cudnn.allow_tf32, cudnn.benchmark) == (*before, True)
+
+
 class Branch(nn.Module):
     def forward(self, x):
         return torch.relu(x) if len(x) == 1 else torch.tanh(x)
