@@ -328,6 +328,15 @@ class TestRefusals:
         with pytest.raises(ls.UnscopedOperation):
             ls.LinearInterpreter(Net(), torch.randn(1, 2))
 
+    def test_a_replay_that_ends_too_early(self):
+        class Shorter(nn.Module):
+            def forward(self, x):
+                return torch.relu(x) if len(x) == 1 else 2 * x
+
+        op = ls.LinearInterpreter(Shorter(), torch.randn(1, 4))
+        with pytest.raises(ls.TapeMismatch, match=r"ended before .*torch.relu"):
+            op.filter(torch.randn(2, 4))
+
     def test_a_path_that_depends_on_the_batch(self):
         op = ls.LinearInterpreter(Branch(), torch.randn(1, 4))
         with pytest.raises(ls.TapeMismatch, match=r"tanh.*torch.relu"):
