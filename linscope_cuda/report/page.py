@@ -148,9 +148,10 @@ def _triplets(tour: Tour, pictures: dict[str, Picture]) -> str:
             f'{_with_error(sigma, error)}</h3><div class="panels">{pair}</div></div>'
         )
     kind = "triplets scores" if tour.is_classifier else "triplets"
+    shared = "" if tour.is_classifier else ", and so do all eigen-outputs"
     note = (
-        "All eigen-inputs share one colour scale, and so do all eigen-outputs. Each pair "
-        "<i>u</i>, <i>v</i> may change sign together."
+        f"All eigen-inputs share one colour scale{shared}. Each pair <i>u</i>, <i>v</i> may change "
+        "sign together."
     )
     if not found.converged:
         note += (

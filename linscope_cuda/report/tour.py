@@ -20,8 +20,8 @@ from ..zoo.preprocess import Preprocess
 from .errors import BadInput
 from .field import Field, column_field, detailed_pixel, row_field
 
-METHOD = "paper"
-TOLERANCE = 1e-3  # error bars too small to see in a picture
+METHOD = "lanczos"
+TOLERANCE = 1e-5
 MAX_PASSES = 500  # per triplet: a cluster may take any number, and the error bars say what is left
 SEED = 0
 
