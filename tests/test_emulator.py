@@ -210,24 +210,29 @@ def fits(case: Case, window: tuple) -> bool:
 def test_max_pool2d(build_name: str, dtype: torch.dtype) -> None:
     tested = set()
     for run in runs(build_name):
-        for index, (*window, ceil_mode) in enumerate(WINDOWS):
+        for index, (kernel, stride, padding, dilation, ceil_mode) in enumerate(WINDOWS):
             if not fits(run.case, WINDOWS[index]):
                 continue
             tested.add(index)
+            window = kernel, stride, padding, dilation
             what, references = (window, run), run.case.references
             x = batch(run, dtype)
-            y, decision = run.operators.max_pool2d_scope(x, references, *window, ceil_mode)
+            y, decision = run.operators.max_pool2d_scope(
+                x, references, kernel, stride, padding, dilation, ceil_mode
+            )
             wanted = cpu.max_pool2d_scope(x, references, *window, ceil_mode)
             same_bits(decision, wanted[1], what)
             same_bits(y, wanted[0], what)
             truth = reference.max_pool2d_scope(x, references, *window, ceil_mode)
             same_bits(decision, truth[1], what)
-            frozen = run.operators.max_pool2d_frozen(x, decision, *window)
+            frozen = run.operators.max_pool2d_frozen(x, decision, kernel, stride, padding, dilation)
             same_bits(frozen, truth[0], what)
 
             u = batch(run, dtype, special=False)[:, :, :1, :1].expand_as(y) + y.nan_to_num(0, 0, 0)
             u, size = formatted(u, run.channels_last), list(x.shape[2:])
-            transposed = run.operators.max_pool2d_frozen_transpose(u, decision, size, *window)
+            transposed = run.operators.max_pool2d_frozen_transpose(
+                u, decision, size, kernel, stride, padding, dilation
+            )
             exact = reference.max_pool2d_frozen_transpose(u.double(), decision, size, *window)
             close(transposed, exact, what)
     assert tested == set(range(len(WINDOWS))) or build_name == "trace"

@@ -141,10 +141,10 @@ def library(name: str) -> Path:
     _cache().mkdir(parents=True, exist_ok=True)
     kernels = sorted(HERE.glob("kernels/*.cpp"))
     runtime = [HERE / f"{source}.cpp" for source in [*build.sources, "library"]]
-    jobs = [(source, build.kernels) for source in kernels]
-    jobs += [(source, build.runtime) for source in runtime]
+    sources = [*kernels, *runtime]
+    flags = [build.kernels] * len(kernels) + [build.runtime] * len(runtime)
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        objects = list(pool.map(lambda job: _compile(*job, headers), jobs))
+        objects = list(pool.map(_compile, sources, flags, [headers] * len(sources)))
     digest = hashlib.sha256("\0".join([*build.link, *map(str, objects)]).encode()).hexdigest()
     target = _cache() / f"{name}-{digest[:24]}.so"
     if not target.exists():

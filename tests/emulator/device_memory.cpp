@@ -20,8 +20,8 @@ constexpr size_t kAlignment = 256;
 size_t rounded(size_t size) { return (size + kAlignment - 1) / kAlignment * kAlignment; }
 
 std::shared_ptr<void> sparse(size_t size) {
-  void* p = mmap(nullptr, size, PROT_READ | PROT_WRITE,
-                 MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  void* p = mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE,
+                 -1, 0);
   if (p == MAP_FAILED) throw std::bad_alloc();
   return {p, [size](void* q) { munmap(q, size); }};
 }

@@ -40,8 +40,8 @@ using cudaStream_t = struct CUstream_st*;
 // instantiations of a template.
 #define SHARED_ARRAY(T, name, n)            \
   static const char name##_declaration = 0; \
-  T(&name)[n] =                             \
-      *static_cast<T(*)[n]>(::emulator::shared_array(&name##_declaration, sizeof(T) * (n)))
+  T(&name)                                  \
+  [n] = *static_cast<T(*)[n]>(::emulator::shared_array(&name##_declaration, sizeof(T) * (n)))
 #define SHARED_DYN(T, name) T* name = static_cast<T*>(::emulator::shared_dynamic())
 
 namespace linscope {
@@ -51,8 +51,8 @@ UNTRACED void launch(void (*kernel)(P...), dim3 grid, dim3 block, size_t shared,
                      A... args) {
   auto thread = [&]() UNTRACED { kernel(static_cast<P>(args)...); };
   emulator::run(
-      grid, block, shared,
-      [](void* of) UNTRACED { (*static_cast<decltype(thread)*>(of))(); }, &thread);
+      grid, block, shared, [](void* of) UNTRACED { (*static_cast<decltype(thread)*>(of))(); },
+      &thread);
 }
 
 }  // namespace linscope

@@ -1,4 +1,5 @@
-// What kernels did wrong since the last reset, each fault once per place with how often it was seen.
+// What kernels did wrong since the last reset, each fault once per place with how often it was
+// seen.
 #pragma once
 
 #include <cstdint>

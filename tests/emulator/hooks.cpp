@@ -6,10 +6,10 @@ using emulator::trace::access;
 using emulator::trace::Kind;
 
 #define CODE __builtin_extract_return_addr(__builtin_return_address(0))
-#define HOOKS(bytes)                                                                       \
-  void __tsan_read##bytes(void* p) { access(p, bytes, Kind::kRead, CODE); }                \
-  void __tsan_write##bytes(void* p) { access(p, bytes, Kind::kWrite, CODE); }              \
-  void __tsan_unaligned_read##bytes(void* p) { access(p, bytes, Kind::kRead, CODE); }      \
+#define HOOKS(bytes)                                                                  \
+  void __tsan_read##bytes(void* p) { access(p, bytes, Kind::kRead, CODE); }           \
+  void __tsan_write##bytes(void* p) { access(p, bytes, Kind::kWrite, CODE); }         \
+  void __tsan_unaligned_read##bytes(void* p) { access(p, bytes, Kind::kRead, CODE); } \
   void __tsan_unaligned_write##bytes(void* p) { access(p, bytes, Kind::kWrite, CODE); }
 
 extern "C" {

@@ -23,8 +23,8 @@ extern Thread* current;
 struct Thread {
   uint3 index, block;
   dim3 block_size, grid_size;
-  unsigned number;        // within its block
-  int64_t block_number;   // within its grid
+  unsigned number;       // within its block
+  int64_t block_number;  // within its grid
 };
 
 UNTRACED inline uint3 thread_index() { return current->index; }

@@ -61,7 +61,7 @@ class Operators:
         self.misaligned = misaligned
         self.order = order
         self.shared_limit = shared_limit
-        self.result: Result | None = None  # of the last launch
+        self.result = Result([], [], [], [])  # of the last launch
 
     def _run(
         self,
@@ -153,7 +153,9 @@ class Operators:
     def max_pool2d_scope(self, x, references, kernel, stride, padding, dilation, ceil_mode):
         last, window = is_channels_last(x), (kernel, stride, padding, dilation)
         size = [
-            _native.pool_size(x.shape[2 + d], *(pair[d] for pair in window), ceil_mode)
+            _native.pool_size(
+                x.shape[2 + d], kernel[d], stride[d], padding[d], dilation[d], ceil_mode
+            )
             for d in (0, 1)
         ]
         code = torch.uint8 if kernel[0] * kernel[1] <= 256 else torch.int32

@@ -35,15 +35,21 @@ struct Space {
 };
 
 Space shared_space() {
-  return {"shared memory race with an earlier read", "shared memory race with an earlier write",
-          "read of uninitialised shared memory",     clock.block(),
-          clock.block(),                             false};
+  return {"shared memory race with an earlier read",
+          "shared memory race with an earlier write",
+          "read of uninitialised shared memory",
+          clock.block(),
+          clock.block(),
+          false};
 }
 
 Space global_space(const Buffer& buffer) {
-  return {"global memory race with an earlier read", "global memory race with an earlier write",
-          "read of uninitialised global memory",     first_block,
-          0,                                         buffer.role != Role::kOutput};
+  return {"global memory race with an earlier read",
+          "global memory race with an earlier write",
+          "read of uninitialised global memory",
+          first_block,
+          0,
+          buffer.role != Role::kOutput};
 }
 
 void touch(Cell* cells, size_t bytes, Kind kind, const Space& space, const void* code) {

@@ -1,5 +1,5 @@
-// What the accesses of a launch would move: the lanes of a warp that execute one instruction are one
-// request, which takes as many sectors of 32 bytes as it touches.
+// What the accesses of a launch would move: the lanes of a warp that execute one instruction are
+// one request, which takes as many sectors of 32 bytes as it touches.
 #pragma once
 
 #include <cstdint>

@@ -69,7 +69,7 @@ def _run(library: ctypes.CDLL, call: Call) -> Reply:
     wanted = call.wanted
     if wanted is None:
         wanted = [(i, 0, b.size) for i, b in enumerate(call.buffers) if b and b.role == OUTPUT]
-    contents = [ctypes.string_at(addresses[i] + at, size) for i, at, size in wanted]
+    contents = [ctypes.string_at((addresses[i] or 0) + at, size) for i, at, size in wanted]
     return Reply(library.emulator_report().decode(), contents)
 
 

@@ -23,8 +23,7 @@ void places(Arguments& a) {
     const PixelIndex at = pixel_at<index_t>(planes, static_cast<index_t>(items[i]));
     const bool inside = at.channel >= 0 && at.channel < planes.channels && at.row >= 0 &&
                         at.row < planes.height && at.column >= 0 && at.column < planes.width;
-    result[i] =
-        inside ? planes.base(at.sample, at.channel) + planes.pixel(at.row, at.column) : -1;
+    result[i] = inside ? planes.base(at.sample, at.channel) + planes.pixel(at.row, at.column) : -1;
   }
 }
 

@@ -15,11 +15,10 @@ PoolShape pool_shape(Arguments& a) {
   shape.references = a.integer();
   shape.in.channels = shape.out.channels = next();
   shape.in.channels_last = shape.out.channels_last = next() != 0;
-  for (int* size :
-       {&shape.in.height, &shape.in.width, &shape.out.height, &shape.out.width,
-        &shape.window.kernel_h, &shape.window.kernel_w, &shape.window.stride_h,
-        &shape.window.stride_w, &shape.window.padding_h, &shape.window.padding_w,
-        &shape.window.dilation_h, &shape.window.dilation_w}) {
+  for (int* size : {&shape.in.height, &shape.in.width, &shape.out.height, &shape.out.width,
+                    &shape.window.kernel_h, &shape.window.kernel_w, &shape.window.stride_h,
+                    &shape.window.stride_w, &shape.window.padding_h, &shape.window.padding_w,
+                    &shape.window.dilation_h, &shape.window.dilation_w}) {
     *size = next();
   }
   return shape;
