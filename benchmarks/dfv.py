@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
+from torch._C import DisableTorchFunction
 
 import linscope_cuda as ls
+from linscope_cuda.interception import Interception
 from linscope_cuda.linear import Linear
-from linscope_cuda.patch import Interception, without_inplace
-from linscope_cuda.rules import Rule
+from linscope_cuda.rules import Fused
 
 
 class _Record(Interception):
@@ -19,9 +20,10 @@ class _Record(Interception):
         super().__init__(model)
         self.activations: list[Tensor] = []
 
-    def on_rule(self, rule: Rule, func, args, kwargs) -> Tensor:
-        self.activations.append(args[0].clone())
-        return rule.scope(len(args[0]), *args, **without_inplace(kwargs))[0]
+    def fused(self, rule: Fused, *args, **kwargs) -> Tensor:
+        with DisableTorchFunction():
+            self.activations.append(args[0].clone())
+            return rule.scope(len(args[0]), *args, **kwargs)[0]
 
 
 class _Replay(Interception):
@@ -31,13 +33,13 @@ class _Replay(Interception):
         super().__init__(model)
         self.activations = iter(activations)
 
-    def on_rule(self, rule: Rule, func, args, kwargs) -> Tensor:
-        kwargs = without_inplace(kwargs)
-        _, decision = rule.scope(1, next(self.activations), *args[1:], **kwargs)
-        return rule.frozen(decision, False, *args, **kwargs)
+    def fused(self, rule: Fused, *args, **kwargs) -> Tensor:
+        with DisableTorchFunction():
+            _, decision = rule.scope(1, next(self.activations), *args[1:], **kwargs)
+            return rule.frozen(decision, False, *args, **kwargs)
 
     def on_linear(self, entry: Linear, func, args, kwargs):
-        return entry.homogeneous(func, self._probes, args, kwargs)
+        return entry.without_offsets(func, self.probes, args, kwargs)
 
 
 class DFV(ls.MatrixFreeOperator):
@@ -46,7 +48,7 @@ class DFV(ls.MatrixFreeOperator):
     def __init__(self, model: nn.Module, x0: Tensor):
         record = _Record(model)
         with torch.no_grad():
-            y = record.run(x0)
+            y = record.run(model, x0)
         self.model, self.activations = model, record.activations
         super().__init__(x0.shape[1:], y.shape[1:], x0.dtype, x0.device)
 
@@ -56,10 +58,10 @@ class DFV(ls.MatrixFreeOperator):
 
     def _matmat(self, x: Tensor) -> Tensor:
         with torch.no_grad():
-            return _Replay(self.model, self.activations).run(x)
+            return _Replay(self.model, self.activations).run(self.model, x)
 
     def _rmatmat(self, u: Tensor) -> Tensor:
         probe = self._zeros(len(u), *self.input_shape).requires_grad_()
         with torch.enable_grad():
-            y = _Replay(self.model, self.activations).run(probe)
+            y = _Replay(self.model, self.activations).run(self.model, probe)
         return torch.autograd.grad(y, probe, u)[0]

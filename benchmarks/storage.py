@@ -8,7 +8,7 @@ from collections.abc import Callable
 import torch
 from torch import nn
 
-from linscope_cuda.tape import record
+from linscope_cuda.replay import Record
 from linscope_cuda.zoo import networks
 
 
@@ -41,7 +41,8 @@ def run(device: torch.device, quick: bool = False) -> list[dict]:
     for name, (build, shape) in NETWORKS.items():
         with torch.device("meta"):
             model, x0 = build().eval(), torch.empty(shape)
-        _, tape = record(model, x0)
+        with torch.no_grad():
+            tape = Record(model).tape(model, x0)
         units = [e for e in tape if "relu" in e.function]
         activations = 4 * sum(math.prod(e.sample_shape) for e in units)
         rows.append(

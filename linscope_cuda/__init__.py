@@ -10,10 +10,12 @@ with ls.patch(model) as scoped:         # the paper's doubled batch
 """
 
 from . import ops, reference, zoo
+from .certificate import Certificate, CertificateError
 from .interpreter import LinearInterpreter
 from .operator import MatrixFreeOperator, MatrixOperator
 from .patch import patch
-from .rules import Rule, UnscopedOperation, register_rule
+from .policy import Policy
+from .rules import UnscopedOperation, register_rule
 from .scopes import (
     GELUScope,
     HardtanhScope,
@@ -35,6 +37,8 @@ __version__ = "0.1.0"
 
 __all__ = [
     "SVD",
+    "Certificate",
+    "CertificateError",
     "GELUScope",
     "HardtanhScope",
     "InstanceNorm2dScope",
@@ -45,9 +49,9 @@ __all__ = [
     "MatrixOperator",
     "MaxPool2dScope",
     "PReLUScope",
+    "Policy",
     "ReLU6Scope",
     "ReLUScope",
-    "Rule",
     "SiLUScope",
     "SigmoidScope",
     "TanhScope",

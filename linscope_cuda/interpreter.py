@@ -4,57 +4,53 @@ r(x0).
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from functools import cached_property
+import os
+import warnings
+from collections.abc import Callable, Mapping
+from copy import copy
+from functools import partial
+from operator import index as as_int
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from . import tape_file
+from .certificate import Certificate, CertificateError, certify, require_linear
+from .interception import Interception
+from .memory import peak_bytes
+from .network import Network, plain_model, require_frozen
 from .operator import MatrixFreeOperator
-from .patch import DoubledBatch, require_frozen
-from .tape import Replay, Tape, record
+from .patch import DoubledBatch
+from .policy import Policy
+from .replay import Record, Replay
+from .tape import Tape, TapeMismatch
 
-STORAGES = ("tape", "none")
-POLICIES = ("paper",)
-
-# A pass holds a few tensors of the largest call at a time: its input, its output, and what the
-# convolution lays out for itself.
-_LIVE_CALLS = 3
-
-
-@contextmanager
-def _full_precision(device: torch.device) -> Iterator[None]:
-    """No TF32, and no algorithm that changes from call to call, while a network runs on CUDA.
-
-    Otherwise y0 = F x0 + r would hold to three digits, and differ between batch sizes.
-    """
-    if device.type != "cuda":
-        yield
-        return
-    cudnn, matmul = torch.backends.cudnn, torch.backends.cuda.matmul
-    before = matmul.fp32_precision
-    with cudnn.flags(cudnn.enabled, False, None, cudnn.deterministic, False):
-        matmul.fp32_precision = "ieee"
-        try:
-            yield
-        finally:
-            matmul.fp32_precision = before
+Storage = str | os.PathLike
 
 
 class LinearInterpreter(MatrixFreeOperator):
     """The network's filter F and residual r for x0, the linear system that its decisions leave
     (equations 1 and 5).
 
-    x0 is (1, *input_shape), of the model's dtype and on its device. `storage`: "tape" records the
-    decisions once and spends one plain pass per product; "none" is the paper's doubled batch, which
-    keeps nothing and runs x0 each time. Products are cut into batches that fit in about
-    `max_bytes`.
+    x0 is (1, *input_shape), of the model's dtype and on its device.
 
-    ValueError for a wrong shape, a non-finite x0, a model in training mode or an unknown storage or
-    policy; TypeError for a wrong dtype; UnscopedOperation for a function that is neither linear nor
-    has a rule.
+    - `policy`: how nonlinear functions are frozen, a name or a `Policy`.
+    - `storage`: "tape" records the decisions once and spends one plain pass per product; "none" is
+      the paper's doubled batch, which keeps nothing and runs x0 each time; anything else is a
+      folder, where the tape lies in files that are mapped into memory.
+    - `max_bytes`: products are cut into batches whose working memory fits in.
+    - `output`: which of the model's outputs counts: a key, an index, an attribute, or a function.
+    - `kwargs`: what else the model is called with; tensors of one sample stand for all.
+    - `differentiable`: `output`, `residual` and products carry gradients for the model's weights,
+      through the decisions as well. Runs the doubled batch.
+
+    - `check`: looks for hidden operations, and measures that F and r are what they should be, in
+      about 6 passes.
+
+    ValueError for a wrong shape, a non-finite x0, a model in training mode, a file as storage or an
+    unknown policy; TypeError for a wrong dtype; UnscopedOperation for a function that is neither
+    linear nor has a rule; CertificateError for a network that turns out to be something else.
 
     >>> op = ls.LinearInterpreter(model, x0)
     >>> op.filter(x0) + op.residual                       # op.output, which is model(x0)
@@ -64,71 +60,223 @@ class LinearInterpreter(MatrixFreeOperator):
         self,
         model: nn.Module,
         x0: Tensor,
-        policy: str = "paper",
-        storage: str = "tape",
+        policy: str | Policy = "paper",
+        storage: Storage = "tape",
         max_bytes: int = 2**30,
+        *,
+        output: str | int | Callable[[Any], Tensor] | None = None,
+        kwargs: Mapping[str, Any] | None = None,
+        differentiable: bool = False,
+        check: bool = True,
     ):
-        _check(model, x0, policy, storage)
-        self.model = model
-        self.storage = storage
+        model = plain_model(model)
+        self.policy = policy if isinstance(policy, Policy) else Policy(policy)
+        _check(model, x0, storage)
+        self.network = Network(model, kwargs, output)
+        self.storage = "none" if differentiable else os.fspath(storage)
+        self.differentiable = differentiable
+        self.max_bytes = max_bytes
         self.x0 = x0.detach()
-        with _full_precision(x0.device):
-            self.output, self.tape = record(model, self.x0)
+        self._watch, self._stop = check, None
+        self._start(self._record())
         if len(self.output) != 1:
             raise ValueError(
                 f"the model gave {len(self.output)} samples for one; F maps a sample to a sample"
             )
-        largest = max(self.tape.largest_call, 1)
-        super().__init__(
-            x0.shape[1:],
-            self.output.shape[1:],
-            x0.dtype,
-            x0.device,
-            max(1, max_bytes // (_LIVE_CALLS * largest)),
-        )
-        self._passes = 1
+        if check:
+            self._require_linear()
+
+    @classmethod
+    def from_tape(
+        cls,
+        model: nn.Module,
+        path: str | os.PathLike,
+        max_bytes: int = 2**30,
+        *,
+        output: str | int | Callable[[Any], Tensor] | None = None,
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> LinearInterpreter:
+        """The interpreter whose tape was saved with `tape.save`; x0 is not run again.
+
+        FileNotFoundError without such a file; ValueError for a damaged or altered one, or for a
+        model of another structure or other weights. Nothing in the file is executed.
+
+        >>> op = ls.LinearInterpreter.from_tape(model, "cat.tape")
+        """
+        model = plain_model(model)
+        require_frozen(model)
+        tape = tape_file.load(model, path)
+        op = cls.__new__(cls)
+        op.network, op.policy, op.max_bytes = Network(model, kwargs, output), tape.policy, max_bytes
+        op.storage, op.differentiable, op._watch, op._stop = "tape", False, False, None
+        op._start(tape)
+        return op
+
+    def _start(self, tape: Tape) -> None:
+        """Begins anew with a tape."""
+        self.tape, self.x0, self.output = tape, tape.x0, tape.output
+        self._residual: Tensor | None = None
         self._graphs: dict[int, tuple[Tensor, Tensor]] = {}
-        if storage == "none":
-            self.tape = Tape()
+        super().__init__(self.x0.shape[1:], self.output.shape[1:], self.x0.dtype, self.x0.device)
+        self._passes = 1
 
     def __call__(self, x: Tensor) -> Tensor:
         """F x + r: (K, *input_shape) -> (K, *output_shape)."""
         return self.filter(x) + self.residual
 
-    @cached_property
+    @property
+    def model(self) -> nn.Module:
+        return self.network.model
+
+    @property
     def residual(self) -> Tensor:
         """r, the frozen network's answer to 0: (1, *output_shape)."""
+        if self.differentiable:
+            return self._answer_to_zero()
+        if self._residual is None:
+            with torch.no_grad():
+                self._residual = self._answer_to_zero()
+        return self._residual
+
+    def _answer_to_zero(self) -> Tensor:
         self._passes += 1
-        zero = self._zeros(1, *self.input_shape)
-        with torch.no_grad(), _full_precision(self.device):
-            if self.storage == "none":
-                return self._doubled(zero)
-            return Replay(self.model, self.tape, affine=True).run(zero)
+        zero = torch.zeros_like(self.x0)
+        if self.storage == "none":
+            return self._doubled(zero)
+        return self._replay(zero, affine=True)
+
+    def _run(self, run: Interception, x: Tensor) -> Tensor:
+        run.stop = self._stop
+        with self.network.settings(x.device):
+            return run.run(self.network, x)
+
+    def _record(self) -> Tape:
+        """The tape of x0, without entries where nothing is to be kept."""
+        if self.storage == "none":
+            with torch.set_grad_enabled(self.differentiable):
+                y0 = self._doubled(self.x0[:0])
+            return Tape(self.model, self.policy, self.x0, y0, [])
+        run = Record(self.model, self.policy)
+        if self.storage != "tape":
+            os.makedirs(self.storage, exist_ok=True)
+            run.keep = partial(tape_file.keep_in, self.storage)
+        run.watch, run.stop = self._watch, self._stop
+        with torch.no_grad(), self.network.settings(self.x0.device):
+            return run.tape(self.network, self.x0)
+
+    def _replay(self, x: Tensor, affine: bool) -> Tensor:
+        return self._run(Replay(self.model, self.tape, affine, self.policy), x)
 
     def _doubled(self, x: Tensor) -> Tensor:
-        return DoubledBatch(self.model, references=1).run(torch.cat([self.x0, x]))[1:]
+        """The probes' part of the doubled batch [x0; x], or that of x0 where there is no probe."""
+        y = self._run(DoubledBatch(self.model, 1, self.policy), torch.cat([self.x0, x]))
+        return y[1:] if len(x) else y
+
+    def plain(self) -> Tensor:
+        """The model's own output for x0, run plainly: (1, *output_shape)."""
+        with torch.no_grad(), self.network.settings(self.device):
+            return self.network(self.x0.clone())
+
+    def certify(self, generator: torch.Generator | None = None) -> Certificate:
+        """Measures y0 = f(x0), y0 = F x0 + r, linearity and the adjoint on random probes.
+
+        Returns errors, a tolerance of the dtype and, where one is out of it, the first call at
+        which the frozen network departs. About 15 passes; `generator` None is a fixed seed.
+
+        >>> op.certify().ok
+        """
+        with torch.no_grad():
+            return certify(self, generator)
+
+    @torch.no_grad()
+    def _require_linear(self) -> None:
+        try:
+            return require_linear(self)
+        except (CertificateError, TapeMismatch):
+            if self.max_batch == 1 or self.storage == "none":
+                raise
+        self.max_batch = 1
+        require_linear(self)
+        warnings.warn(
+            "the network mixes the samples of a batch, or moves them out of the first dimension: "
+            "its probes will run one at a time",
+            stacklevel=3,
+        )
+
+    def calls(self) -> list[str]:
+        """The network's calls that depend on its input, in order: function and module."""
+        run = DoubledBatch(self.model, 1, self.policy)
+        run.names = []
+        with torch.no_grad():
+            self._run(run, self.x0)
+        return run.names
+
+    def cut_off(self, call: int) -> LinearInterpreter:
+        """The interpreter of the network that ends with its call of that number."""
+        part = copy(self)
+        part._stop = call
+        part._start(part._record())
+        part.max_batch = self.max_batch
+        return part
+
+    @property
+    def max_batch(self) -> int | None:
+        """Probes computed at once: as many as `max_bytes` allows, predicted when first asked for;
+        may be set.
+        """
+        if self._max_batch is None:
+            self._max_batch = self._affordable_batch()
+        return self._max_batch
+
+    @max_batch.setter
+    def max_batch(self, value: int | None) -> None:
+        self._max_batch = value if value is None else max(1, as_int(value))
+
+    def _affordable_batch(self) -> int:
+        def products() -> None:
+            with torch.no_grad():
+                self._raw_filter(self._zeros(1, *self.input_shape))
+            probe = self._zeros(1, *self.input_shape).requires_grad_()
+            with torch.enable_grad():
+                y = self._raw_filter(probe)
+            torch.autograd.grad(y, probe, self._zeros(1, *self.output_shape))
+
+        try:
+            each = peak_bytes(products)
+        except Exception:  # a model may do what fake tensors cannot
+            return 1
+        return max(1, self.max_bytes // each)
+
+    def _raw_filter(self, x: Tensor) -> Tensor:
+        """What a product runs."""
+        if self.storage == "none":
+            return self._doubled(x)
+        return self._replay(x, affine=False)
 
     def _matmat(self, x: Tensor) -> Tensor:
-        differentiable = torch.is_grad_enabled() and x.requires_grad
-        with torch.set_grad_enabled(differentiable), _full_precision(self.device):
+        if self.differentiable:
+            y = self._doubled(torch.cat([x, torch.zeros_like(self.x0)]))
+            self._passes += 2
+            return y[:-1] - y[-1:]
+        with torch.set_grad_enabled(torch.is_grad_enabled() and x.requires_grad):
+            y = self._raw_filter(x)
             if self.storage == "none":
                 self._passes += 1  # x0 runs along
-                return self._doubled(x) - self.residual
-            return Replay(self.model, self.tape, affine=False).run(x)
+                return y - self.residual
+            return y
 
     def _rmatmat(self, u: Tensor) -> Tensor:
-        with _full_precision(self.device):
-            if self.storage == "none":
-                self._passes += 1
-                probe = self._zeros(len(u), *self.input_shape).requires_grad_()
-                with torch.enable_grad():
-                    y = self._doubled(probe)
-                return torch.autograd.grad(y, probe, u)[0]
-            probe, y = self._graph(len(u))
-            differentiable = torch.is_grad_enabled() and u.requires_grad
-            return torch.autograd.grad(y, probe, u, retain_graph=True, create_graph=differentiable)[
-                0
-            ]
+        if self.storage == "none":
+            self._passes += 1
+            probe = self._zeros(len(u), *self.input_shape).requires_grad_()
+            with torch.enable_grad():
+                y = self._doubled(probe)
+            keep = self.differentiable and torch.is_grad_enabled()
+            return torch.autograd.grad(y, probe, u, create_graph=keep)[0]
+        probe, y = self._graph(len(u))
+        keep = torch.is_grad_enabled() and u.requires_grad
+        with self.network.settings(self.device):
+            return torch.autograd.grad(y, probe, u, retain_graph=True, create_graph=keep)[0]
 
     def _graph(self, samples: int) -> tuple[Tensor, Tensor]:
         """A probe and F probe with its graph: linear, so that one graph serves every transposed
@@ -138,15 +286,11 @@ class LinearInterpreter(MatrixFreeOperator):
             self._graphs = dict(list(self._graphs.items())[-1:])  # a size and its remainder
             probe = self._zeros(samples, *self.input_shape).requires_grad_()
             with torch.enable_grad():
-                self._graphs[samples] = probe, Replay(self.model, self.tape, False).run(probe)
+                self._graphs[samples] = probe, self._raw_filter(probe)
         return self._graphs[samples]
 
 
-def _check(model: Any, x0: Any, policy: str, storage: str) -> None:
-    if not isinstance(model, nn.Module):
-        raise TypeError(
-            f"LinearInterpreter wants a torch.nn.Module, was given {type(model).__name__}"
-        )
+def _check(model: nn.Module, x0: Any, storage: Storage) -> None:
     if not isinstance(x0, Tensor):
         raise TypeError(
             f"LinearInterpreter wants x0 as a torch.Tensor, was given {type(x0).__name__}"
@@ -159,10 +303,8 @@ def _check(model: Any, x0: Any, policy: str, storage: str) -> None:
         )
     if not x0.isfinite().all():
         raise ValueError("LinearInterpreter wants a finite x0, was given one with NaN or infinity")
-    if storage not in STORAGES:
-        raise ValueError(f"storage wants one of {', '.join(STORAGES)}, was given {storage!r}")
-    if policy not in POLICIES:
-        raise ValueError(f"policy wants one of {', '.join(POLICIES)}, was given {policy!r}")
+    if os.path.isfile(storage):
+        raise ValueError(f"storage wants 'tape', 'none' or a folder, was given a file, {storage}")
     weight = next((p for p in model.parameters() if p.is_floating_point()), None)
     if weight is not None and weight.dtype != x0.dtype:
         raise TypeError(f"x0 is {x0.dtype}, the model's weights are {weight.dtype}")

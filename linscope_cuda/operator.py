@@ -138,7 +138,7 @@ class MatrixFreeOperator(ABC):
         if len(x) == 0:
             return x.new_empty((0, *due))
         results = []
-        for part in x.split(self.max_batch or len(x)):
+        for part in [x] if len(x) == 1 else x.split(self.max_batch or len(x)):
             self._passes += len(part)
             results.append(product(part))
             if results[-1].shape != (len(part), *due):

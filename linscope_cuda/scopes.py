@@ -6,7 +6,8 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from . import ops, rules
+from . import ops
+from .rules.fused import InstanceNorm, PRelu
 
 
 class LinearScope(nn.Module):
@@ -51,7 +52,7 @@ class PReLUScope(LinearScope, nn.PReLU):
     """nn.PReLU: a probe passes where x0 > 0 and is scaled by the learned slope elsewhere."""
 
     def forward(self, input: Tensor) -> Tensor:
-        return rules.PRelu().scope(self.references, input, self.weight)[0]
+        return PRelu().scope(self.references, input, self.weight)[0]
 
 
 class HardtanhScope(LinearScope, nn.Hardtanh):
@@ -119,7 +120,7 @@ class InstanceNorm2dScope(LinearScope, nn.InstanceNorm2d):
 
     def forward(self, input: Tensor) -> Tensor:
         own_statistics = self.training or not self.track_running_stats
-        return rules.InstanceNorm().scope(
+        return InstanceNorm().scope(
             self.references,
             input,
             self.running_mean,

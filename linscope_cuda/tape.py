@@ -1,19 +1,16 @@
-"""The tape: every decision a network took for x0, recorded once and replayed without x0 and without
-activations.
-"""
+"""The tape: every decision that a network took for x0, in the order of its calls."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from .linear import Linear
-from .patch import Interception, function_name, without_inplace
-from .rules import Decision, Rule
+from .policy import Policy
+from .rules.entry import Decision
 
 
 class TapeMismatch(RuntimeError):
@@ -24,8 +21,8 @@ class TapeMismatch(RuntimeError):
 
 @dataclass(frozen=True)
 class Entry:
-    """One call: the function, the module that called it, the shape of a sample there, and the
-    decision.
+    """One decision: the function that took it, the module that called it, the shape of a sample
+    there.
     """
 
     function: str
@@ -37,6 +34,13 @@ class Entry:
     def nbytes(self) -> int:
         return sum(t.nbytes for t in self.decision.values() if isinstance(t, Tensor))
 
+    def on(self, device: torch.device) -> Decision:
+        """The decision, its tensors on a device."""
+        return {
+            name: value.to(device) if isinstance(value, Tensor) else value
+            for name, value in self.decision.items()
+        }
+
     def __str__(self) -> str:
         return f"{self.function} in {self.module} on {self.sample_shape}"
 
@@ -45,12 +49,30 @@ class Tape:
     """Decisions in the order of the network's calls; `print(tape)` is a table, `nbytes` their
     memory.
 
+    `x0` and `output` are the input it was recorded for and the network's output there.
+
     >>> op.tape.nbytes
     """
 
-    def __init__(self) -> None:
-        self.entries: list[Entry] = []
-        self.largest_call = 0  # bytes in and out of one call, of one sample
+    def __init__(
+        self, model: nn.Module, policy: Policy, x0: Tensor, output: Tensor, entries: list[Entry]
+    ) -> None:
+        self.model = model
+        self.policy = policy
+        self.x0 = x0
+        self.output = output
+        self.entries = entries
+
+    def save(self, path: str | os.PathLike) -> None:
+        """Writes one safetensors file, whole or not at all; `LinearInterpreter.from_tape` reads it.
+
+        ValueError for the tape of a doubled batch (storage="none"), which holds nothing.
+
+        >>> op.tape.save("cat.tape")
+        """
+        from . import tape_file
+
+        tape_file.save(self, path)
 
     @property
     def nbytes(self) -> int:
@@ -63,101 +85,9 @@ class Tape:
         return iter(self.entries)
 
     def __repr__(self) -> str:
-        lines = [f"{'function':36} {'module':28} {'sample':>20} {'bytes':>12}"]
+        lines = [f"{'function':44} {'module':36} {'sample':>16} {'bytes':>12}"]
         for e in self.entries:
             shape = "x".join(map(str, e.sample_shape))
-            lines.append(f"{e.function:36} {e.module:28} {shape:>20} {e.nbytes:12,}")
+            lines.append(f"{e.function:44} {e.module:36} {shape:>16} {e.nbytes:12,}")
         lines.append(f"{len(self)} decisions, {self.nbytes:,} bytes")
         return "\n".join(lines)
-
-
-def _nbytes(value: Any) -> int:
-    if isinstance(value, Tensor):
-        return value.nbytes
-    return sum(map(_nbytes, value)) if isinstance(value, tuple | list) else 0
-
-
-class Record(Interception):
-    """Runs the model on x0, all of it references, and writes each decision on the tape."""
-
-    def __init__(self, model: nn.Module):
-        super().__init__(model)
-        self.tape = Tape()
-
-    def on_rule(self, rule: Rule, func: Any, args: tuple, kwargs: dict) -> Tensor:
-        x0 = args[0]
-        y, decision = rule.scope(len(x0), *args, **without_inplace(kwargs))
-        self.tape.entries.append(
-            Entry(function_name(func), self.module_path(), tuple(x0.shape[1:]), decision)
-        )
-        self._measure(args, y)
-        return y
-
-    def on_linear(self, entry: Linear, func: Any, args: tuple, kwargs: dict) -> Any:
-        y = func(*args, **kwargs)
-        self._measure(args, y)
-        return y
-
-    def _measure(self, args: tuple, y: Any) -> None:
-        probes = [a for a in args if self._probes(a)]
-        self.tape.largest_call = max(self.tape.largest_call, _nbytes(probes) + _nbytes(y))
-
-
-class Replay(Interception):
-    """Applies a tape's decisions: A x + c of the whole network, or A x alone where not `affine`."""
-
-    def __init__(self, model: nn.Module, tape: Tape, affine: bool):
-        super().__init__(model)
-        self.tape = tape
-        self.affine = affine
-
-    def run(self, x: Tensor) -> Tensor:
-        self.position = 0
-        y = super().run(x)
-        if self.position < len(self.tape):
-            entry = self.tape.entries[self.position]
-            raise TapeMismatch(f"the replay ended before the recorded call {entry}")
-        return y
-
-    def on_rule(self, rule: Rule, func: Any, args: tuple, kwargs: dict) -> Tensor:
-        return rule.frozen(
-            self._next(func, args[0]),
-            self.affine,
-            *_constants(args, self),
-            **without_inplace(kwargs),
-        )
-
-    def on_linear(self, entry: Linear, func: Any, args: tuple, kwargs: dict) -> Any:
-        args, kwargs = _constants(args, self), _constants(kwargs, self)
-        if self.affine:
-            return func(*args, **kwargs)
-        return entry.homogeneous(func, self._probes, args, kwargs)
-
-    def _next(self, func: Any, x: Tensor) -> Decision:
-        name, shape = function_name(func), tuple(x.shape[1:])
-        entry = self.tape.entries[self.position] if self.position < len(self.tape) else None
-        if entry is None or (entry.function, entry.sample_shape) != (name, shape):
-            raise TapeMismatch(
-                f"the replay calls {self.where(func)} on {shape} where the tape has "
-                f"{entry or 'no more calls'}: the network's path depends on its input"
-            )
-        self.position += 1
-        return entry.decision
-
-
-def _constants(value: Any, run: Interception) -> Any:
-    """Weights without their gradients: a product's graph leads to the probe alone."""
-    if isinstance(value, Tensor):
-        return value if run.is_probe(value) or not value.requires_grad else value.detach()
-    if isinstance(value, tuple | list):
-        return type(value)(_constants(v, run) for v in value)
-    if isinstance(value, dict):
-        return {k: _constants(v, run) for k, v in value.items()}
-    return value
-
-
-def record(model: nn.Module, x0: Tensor) -> tuple[Tensor, Tape]:
-    """y0 = f(x0) and the tape of the decisions taken; nothing else is kept."""
-    run = Record(model)
-    with torch.no_grad():
-        return run.run(x0), run.tape

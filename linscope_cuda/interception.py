@@ -1,0 +1,299 @@
+"""Every torch function of a running network, caught and told apart: linear, with a rule, or
+refused. The model is not modified.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from contextlib import nullcontext
+from itertools import count
+from typing import Any
+
+import torch
+from torch import Tensor, dtype, nn
+from torch._C import DisableTorchFunction
+from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from .linear import LIKE, LINEAR, NEUTRAL, Linear, writes_in_place
+from .policy import Policy, function_name
+from .rules import RULES, Entry, Fused, UnscopedOperation
+
+# Marks of different runs differ: a tensor that a module kept from an earlier run is a constant.
+_TOKENS = count()
+
+
+class Interception(TorchFunctionMode):
+    """Catches every torch function of a network and marks the tensors that depend on its input.
+
+    Functions of constants (weights, buffers) are left alone. Rules see a run as `freeze`: calling
+    it takes a decision, `fused` runs an operator that decides and applies in one.
+    """
+
+    def __init__(self, model: nn.Module, policy: Policy | None = None):
+        super().__init__()
+        self.model = model
+        self.policy = policy or Policy()
+        self.token = next(_TOKENS)
+        self.batch = 0  # samples in the run's input
+        self.handled = 0  # functions being handled; 0 while the model's own code runs
+        self.function: Any = None  # whose rule is at work
+        self.watch = False  # look out for operations that pass unseen
+        self.hidden: UnscopedOperation | None = None  # the one that was found
+        self.calls = 0  # of the model's own code, so far
+        self.names: list[str] | None = None  # of these calls, where wanted
+        self.stop: int | None = None  # the call whose result is the output, in place of the model's
+
+    # ---- What the kinds of runs do differently ----
+
+    def __call__(self, decide: Callable[..., Any], *args: Any) -> Any:
+        """decide(*args) on the references, for all samples: a constant of the frozen network.
+
+        A tensor or a tuple of tensors, the batch first; arguments that do not depend on the
+        network's input are handed on as they are.
+        """
+        raise NotImplementedError
+
+    def fused(self, rule: Fused, *args: Any, **kwargs: Any) -> Tensor:
+        """The rule's scope or frozen operator on this run's samples."""
+        raise NotImplementedError
+
+    def apply(self, rule: Fused, *args: Any, **kwargs: Any) -> Tensor:
+        """What `fused` gives, which depends on the network's input."""
+        y = self.fused(rule, *args, **kwargs)
+        self._mark(y)
+        return y
+
+    def on_linear(self, entry: Linear, func: Any, args: tuple, kwargs: dict) -> Any:
+        return func(*args, **kwargs)
+
+    # ---- The run ----
+
+    def run(self, forward: Callable[[Tensor], Any], x: Tensor) -> Tensor:
+        """forward(x), which calls the model; UnscopedOperation if its output lost the way back."""
+        self.batch, self.calls = len(x), 0
+        x = x.clone()  # a network may write into its input
+        self._mark(x)
+        try:
+            with self, _Watch(self) if self.watch else nullcontext():
+                y = forward(x)
+        except _Reached as reached:
+            y = reached.value.reshape(self.batch, -1)
+            self._mark(y)
+        except RuntimeError as error:
+            if self.hidden is None:
+                raise
+            raise self.hidden from error  # TorchScript puts one of its own in its place
+        if not isinstance(y, Tensor):
+            raise TypeError(
+                f"the model must return one tensor, it returned {type(y).__name__}; choose one "
+                "with output="
+            )
+        if not self.probes(y):
+            raise UnscopedOperation(
+                "the model's output does not depend on its input through functions that can be "
+                "followed: a custom autograd Function, a compiled graph or NumPy stands between, "
+                "or all that is left of it is frozen (as a softmax at the end is)"
+            )
+        return y.view_as(y)  # without the mark
+
+    def is_probe(self, value: Any) -> bool:
+        """Whether a tensor depends on the network's input in this run."""
+        with DisableTorchFunction():
+            return bool(self.probes(value))
+
+    def probes(self, value: Any) -> int:
+        """How many tensors of an argument depend on the network's input."""
+        if isinstance(value, Tensor):
+            if getattr(value, "_linscope_run", None) == self.token:
+                return 1
+            base = value._base  # somebody may have written into what this is a view of
+            return int(base is not None and getattr(base, "_linscope_run", None) == self.token)
+        if isinstance(value, tuple | list):
+            return sum(map(self.probes, value))
+        return 0
+
+    def _mark(self, value: Any) -> None:
+        if isinstance(value, Tensor):
+            if value.is_floating_point() or value.is_complex():
+                value._linscope_run = self.token  # pyright: ignore[reportAttributeAccessIssue]
+                if value._base is not None:
+                    value._base._linscope_run = self.token  # pyright: ignore
+        elif isinstance(value, tuple | list):
+            for v in value:
+                self._mark(v)
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        kwargs = kwargs or {}
+        self.handled += 1
+        try:
+            if func in NEUTRAL:
+                return func(*args, **kwargs)
+            probes = [self.probes(a) for a in (args[:1] if func in LIKE else args)]
+            named = {name: self.probes(value) for name, value in kwargs.items()}
+            if not any(probes) and not any(named.values()):
+                return func(*args, **kwargs)
+            result = self._handle(func, args, kwargs, probes, named)
+        finally:
+            self.handled -= 1
+        if not self.handled:
+            self._count(func, result)
+        return result
+
+    def _count(self, func: Any, result: Any) -> None:
+        if self.names is not None:
+            self.names.append(self.where(func))
+        if self.calls == self.stop:
+            parts = result if isinstance(result, tuple | list) else (result,)
+            raise _Reached(next(v for v in parts if isinstance(v, Tensor)))
+        self.calls += 1
+
+    def _handle(self, func: Any, args: tuple, kwargs: dict, probes: list, named: dict) -> Any:
+        linear, rule = LINEAR.get(func), RULES.get(func)
+        if linear is not None and linear.allows(probes, named):
+            self._check_linear(func, args, kwargs)
+            if writes_in_place(func) and not probes[0]:
+                self._require_own(func, args[0])
+            result = self.on_linear(linear, func, args, kwargs)
+            self._mark(args[0] if writes_in_place(func) else result)
+            return result
+        if rule is not None:
+            return self._freeze(rule, func, args, kwargs)
+        if linear is not None:
+            raise UnscopedOperation(
+                f"{self.where(func)} is linear in some of its arguments, but not in those that "
+                "depend on the input here"
+            )
+        raise UnscopedOperation(
+            f"{self.where(func)} is neither linear nor has a rule that says how to freeze it; "
+            "linscope_cuda.register_rule adds one"
+        )
+
+    def _freeze(self, entry: Entry, func: Any, args: tuple, kwargs: dict) -> Any:
+        args, kwargs, inplace = entry.without_inplace(args, kwargs)
+        target = args[0] if inplace or writes_in_place(func) else None
+        if target is not None and torch.is_grad_enabled():
+            self._mark(spare := target.clone())  # a graph may need what is written over
+            args = (spare, *args[1:])
+        if self.policy.uniform:
+            rule = entry.under(self.policy.default)
+        else:
+            rule = entry.under(self.policy.choose(function_name(func), self.module_path()))
+        outer, self.function = self.function, func
+        try:
+            if isinstance(rule, Fused):
+                y = self.apply(rule, *args, **kwargs)
+            else:
+                with self:  # what the rule is made of is caught in turn
+                    y = rule(self, *args, **kwargs)
+        except UnscopedOperation as error:
+            raise UnscopedOperation(f"{self.where(func)}: {error}") from error
+        finally:
+            self.function = outer
+        if target is not None:
+            return target.copy_(y)
+        if isinstance(y, Tensor) and not self.probes(y):
+            return y.clone()  # a decision, which the network may write into
+        if entry.is_gate:
+            y._linscope_gate = True  # pyright: ignore[reportAttributeAccessIssue]
+        return y
+
+    def frozen_factor(self, first: Tensor, second: Tensor, default: str | None = None) -> str:
+        """ "first" or "second": which factor of a product of two activations is the gate."""
+        with DisableTorchFunction():
+            named = self.policy.factor(self.module_path()) if self.policy.factors else default
+            if named or first is second:
+                return named or "second"
+            if first.numel() != second.numel():
+                return "first" if first.numel() < second.numel() else "second"
+            gates = [hasattr(t, "_linscope_gate") for t in (first, second)]
+            if gates[0] != gates[1]:
+                return "first" if gates[0] else "second"
+        raise UnscopedOperation(
+            "of two activations of one size none is known as the gate; name the factor to freeze, "
+            f"linscope_cuda.Policy(factors={{{self.module_path()!r}: 'first' or 'second'}})"
+        )
+
+    def _check_linear(self, func: Any, args: tuple, kwargs: dict) -> None:
+        if kwargs.get("rounding_mode") or (func in _CASTS and not _stays_floating(args, kwargs)):
+            raise UnscopedOperation(f"{self.where(func)} rounds: it is not linear")
+        if kwargs.get("reduce", "add") not in ("add", "sum"):
+            raise UnscopedOperation(f"{self.where(func)} with reduce={kwargs['reduce']!r}")
+        if _random(func, args, kwargs):
+            raise ValueError(f"{self.where(func)} runs in training mode; call model.eval()")
+
+    def _require_own(self, func: Any, target: Tensor) -> None:
+        """What a run writes into must be its own, not the model's."""
+        owner = target if target._base is None else target._base
+        states = (*self.model.parameters(), *self.model.buffers())
+        if any(owner is t or owner.data_ptr() == t.data_ptr() for t in states):
+            raise UnscopedOperation(f"{self.where(func)} writes into the model's own tensor")
+
+    def where(self, func: Any) -> str:
+        """The function's name and the module that called it, for messages and tables."""
+        path = self.module_path()
+        return f"{function_name(func)}{f' in {path}' if path else ''}"
+
+    def module_path(self) -> str:
+        """The innermost module whose forward is running, as named in the model; '' if none is."""
+        names = {id(m): n or type(m).__name__ for n, m in self.model.named_modules()}
+        frame = sys._getframe(1)
+        while frame is not None:
+            owner = frame.f_locals.get("self")
+            if isinstance(owner, nn.Module) and id(owner) in names:
+                return names[id(owner)]
+            frame = frame.f_back
+        return ""
+
+
+class _Reached(Exception):
+    """The call at which a run was to stop, with its result."""
+
+    def __init__(self, value: Tensor):
+        super().__init__()
+        self.value = value
+
+
+class _Watch(TorchDispatchMode):
+    """Refuses operations on what depends on the network's input, out of sight of its functions."""
+
+    def __init__(self, run: Interception):
+        super().__init__()
+        self.run = run
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        if not self.run.handled and any(map(self.run.probes, args)):
+            self.run.hidden = UnscopedOperation(
+                f"{func} in {self.run.module_path() or 'the model'} acts on what depends on the "
+                "network's input, out of sight: a C++ extension or a scripted function runs there"
+            )
+            raise self.run.hidden
+        return func(*args, **(kwargs or {}))
+
+
+def entries(x: Tensor) -> int:
+    """The length of the first dimension, where the samples must be."""
+    if x.dim() == 0:
+        raise UnscopedOperation(
+            "a single number decides for the whole batch; samples must stay apart in the first "
+            "dimension"
+        )
+    return len(x)
+
+
+_CASTS = {Tensor.to, Tensor.type_as}
+
+
+def _stays_floating(args: tuple, kwargs: dict) -> bool:
+    given = [*args[1:], *kwargs.values()]
+    dtypes = [v.dtype if isinstance(v, Tensor) else v for v in given]
+    return all(d.is_floating_point for d in dtypes if isinstance(d, dtype))
+
+
+def _random(func: Any, args: tuple, kwargs: dict) -> bool:
+    """Whether a functional dropout or batch norm was called in its training mode."""
+    name = getattr(func, "__name__", "")
+    if "dropout" in name:
+        return bool(kwargs.get("training", args[2] if len(args) > 2 else True))
+    return name == "batch_norm" and bool(kwargs.get("training", len(args) > 5 and args[5]))

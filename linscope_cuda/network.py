@@ -1,0 +1,122 @@
+"""A model as a function of one batch: what else it is called with, and which of its outputs
+counts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+
+def plain_model(model: Any) -> nn.Module:
+    """The module inside of torch.compile's, DataParallel's and DistributedDataParallel's wrappers.
+
+    TypeError for what is no module, and for a scripted one, whose functions cannot be seen.
+    """
+    wrappers = (nn.DataParallel, nn.parallel.DistributedDataParallel)
+    while True:
+        if isinstance(model, wrappers):
+            model = model.module
+        elif hasattr(model, "_orig_mod"):
+            model = model._orig_mod
+        else:
+            break
+    if not isinstance(model, nn.Module):
+        raise TypeError(f"wanted is a torch.nn.Module, given was {type(model).__name__}")
+    for name, module in model.named_modules():
+        if isinstance(module, torch.jit.ScriptModule):
+            raise TypeError(
+                f"{'module ' + name if name else 'the model'} is scripted or traced by torch.jit, "
+                "which hides its functions; the Python module it was made of is wanted"
+            )
+    return model
+
+
+def require_frozen(model: nn.Module) -> None:
+    """ValueError if a layer mixes the samples of a batch or draws random numbers: training mode."""
+    for name, module in model.named_modules():
+        kind = type(module).__name__
+        norm = isinstance(module, nn.modules.batchnorm._BatchNorm)
+        if norm and (module.training or module.running_mean is None):
+            raise ValueError(
+                f"{kind} '{name}' normalises with the statistics of its batch, so F is not defined "
+                "for one input; call model.eval() (and keep running statistics)"
+            )
+        dropout = isinstance(module, nn.modules.dropout._DropoutNd)
+        if dropout and module.training and module.p > 0:
+            raise ValueError(f"{kind} '{name}' is random in training mode; call model.eval()")
+
+
+class Network:
+    """model(x, **kwargs)[output], for batches of any size.
+
+    Tensors among `kwargs` whose first dimension is 1 stand for every sample. `output`: a key, an
+    index, an attribute's name, or a function of what the model returns; None if that is a tensor.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        kwargs: Mapping[str, Any] | None = None,
+        output: str | int | Callable[[Any], Tensor] | None = None,
+    ):
+        self.model = model
+        self.kwargs = dict(kwargs or {})
+        self.output = output
+        self.compiled = any(hasattr(m, "_orig_mod") for m in model.modules())
+
+    def __call__(self, x: Tensor) -> Any:
+        y = self.model(x, **{k: _for_all(v, len(x)) for k, v in self.kwargs.items()})
+        return y if self.output is None else self._chosen(y)
+
+    def _chosen(self, y: Any) -> Any:
+        if callable(self.output):
+            return self.output(y)
+        if isinstance(self.output, str) and not isinstance(y, Mapping):
+            return getattr(y, self.output)
+        return y[self.output]
+
+    @contextmanager
+    def settings(self, device: torch.device) -> Iterator[None]:
+        """The model runs as it is written and in its own dtype: without autocast around it, without
+        compiled parts, on CUDA without TF32 and algorithms that change from call to call.
+
+        Otherwise y0 = F x0 + r would hold to three digits, and differ between batch sizes.
+        """
+        with torch.autocast(device.type, enabled=False), _eager(self.compiled):
+            if device.type == "cuda":
+                with _full_precision():
+                    yield
+            else:
+                yield
+
+
+def _for_all(value: Any, samples: int) -> Any:
+    if isinstance(value, Tensor) and value.dim() and len(value) == 1:
+        return value.expand(samples, *value.shape[1:])
+    return value
+
+
+@contextmanager
+def _eager(compiled: bool) -> Iterator[None]:
+    if not compiled:
+        yield
+        return
+    with torch.compiler.set_stance("force_eager"):
+        yield
+
+
+@contextmanager
+def _full_precision() -> Iterator[None]:
+    cudnn, matmul = torch.backends.cudnn, torch.backends.cuda.matmul
+    before = matmul.fp32_precision
+    with cudnn.flags(cudnn.enabled, False, None, cudnn.deterministic, False):
+        matmul.fp32_precision = "ieee"
+        try:
+            yield
+        finally:
+            matmul.fp32_precision = before

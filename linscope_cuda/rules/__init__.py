@@ -1,0 +1,8 @@
+"""How each nonlinear torch function is frozen. A rule is a function of `freeze` and of the call's
+own arguments; what it gets from `freeze` is a decision, what else it does must be linear.
+"""
+
+from .entry import Entry, Fused, Rule, UnscopedOperation
+from .table import RULES, register_rule
+
+__all__ = ["RULES", "Entry", "Fused", "Rule", "UnscopedOperation", "register_rule"]

@@ -1,0 +1,72 @@
+"""What a rule is, and a torch function's entry in the table of rules."""
+
+from __future__ import annotations
+
+import inspect
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import Tensor
+
+Rule = Callable[..., Any]  # (freeze, *args, **kwargs) -> y
+Decision = dict[str, Any]
+
+
+class UnscopedOperation(NotImplementedError):
+    """A network used a function that is neither linear nor has a rule to freeze it by."""
+
+
+class Fused(ABC):
+    """A rule with operators of its own for deciding, and for applying what was decided."""
+
+    @abstractmethod
+    def scope(self, references: int, *args: Any, **kwargs: Any) -> tuple[Tensor, Decision]:
+        """y of the doubled batch (`references` samples, then their probes), and the decision taken.
+
+        The decision is a dict of tensors whose first dimension is `references`, and of JSON values.
+        """
+
+    @abstractmethod
+    def frozen(self, decision: Decision, affine: bool, *args: Any, **kwargs: Any) -> Tensor:
+        """A x + c with a recorded decision, or A x alone where not `affine`."""
+
+    def __call__(self, freeze: Any, *args: Any, **kwargs: Any) -> Tensor:
+        return freeze.apply(self, *args, **kwargs)
+
+
+@dataclass(frozen=True)
+class Entry:
+    """The rule of a function, and the rules that take its place under some policies.
+
+    `inplace_at` is the position of the function's `inplace` argument, if it has one; `is_gate`: its
+    result is meant to be multiplied with.
+    """
+
+    rule: Rule
+    variants: dict[str, Rule] = field(default_factory=dict)
+    inplace_at: int | None = None
+    is_gate: bool = False
+
+    def under(self, policy: str) -> Rule:
+        return self.variants.get(policy, self.rule)
+
+    def without_inplace(self, args: tuple, kwargs: dict) -> tuple[tuple, dict, bool]:
+        """The call's arguments without `inplace`, and whether it was asked for."""
+        at = self.inplace_at
+        if at is None:
+            return args, kwargs, False
+        if at < len(args):
+            return args[:at] + args[at + 1 :], kwargs, bool(args[at])
+        inplace = kwargs.get("inplace", False)
+        return args, {k: v for k, v in kwargs.items() if k != "inplace"}, inplace
+
+
+def inplace_position(function: Callable) -> int | None:
+    """Where a Python function takes `inplace`; torch's builtins have no such argument."""
+    try:
+        names = list(inspect.signature(function).parameters)
+    except ValueError:
+        return None
+    return names.index("inplace") if "inplace" in names else None
