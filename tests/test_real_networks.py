@@ -51,8 +51,9 @@ def test_any_size_of_batch_gives_the_same(name):
 
 
 @pytest.mark.network
-def test_squeezenet_is_its_linear_system_on_all_photos():
-    network = ls.zoo.load("squeezenet1_1")
+@pytest.mark.parametrize("name", ["squeezenet1_1", "efficientnet_lite0"])
+def test_a_classifier_is_its_linear_system_on_all_photos(name):
+    network = ls.zoo.load(name)
     found = 0
     for photo in ls.zoo.photos("imagenet20"):
         x0 = network.preprocess(photo.image)

