@@ -65,6 +65,22 @@ def test_a_classifier_is_its_linear_system_on_all_photos(name):
 
 
 @pytest.mark.network
+@pytest.mark.parametrize("name", ["upconv7_photo", "cyclegan_vintage", "style26", "hed"])
+@pytest.mark.parametrize(
+    ("dtype", "digits"), [(torch.float64, 1e-12), (torch.float32, 1e-5)], ids=["float64", "float32"]
+)
+def test_an_image_network_is_its_linear_system(name, dtype, digits):
+    network = ls.zoo.load(name)
+    model, x0 = network.model.to(dtype), cat(network, 48).to(dtype)
+    op = ls.LinearInterpreter(model, x0)
+    with torch.no_grad():
+        assert relative(op.output, model(x0)) < digits
+    scale = max(op.output.norm(), op.residual.norm())
+    assert (op.filter(x0) + op.residual - op.output).norm() < digits * scale
+    assert op.dottest() < digits
+
+
+@pytest.mark.network
 def test_a_receptive_filter_of_squeezenet_is_the_gradient_of_its_score():
     network = ls.zoo.load("squeezenet1_1")
     x0 = cat(network, 227).double().requires_grad_()

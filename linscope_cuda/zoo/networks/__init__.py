@@ -3,12 +3,16 @@
 from .cyclegan import CycleGAN, CycleGANBlock
 from .edsr import DIV2K_MEAN, EDSR, EDSRBlock, MeanShift
 from .efficientnet import EfficientNetLite0, SameConv2d
+from .hed import HED
 from .pixelshuffle import PixelShuffle4
 from .squeezenet import Fire, SqueezeNet
+from .style import StyleTransfer
+from .upconv7 import UpConv7
 
 __all__ = [
     "DIV2K_MEAN",
     "EDSR",
+    "HED",
     "CycleGAN",
     "CycleGANBlock",
     "EDSRBlock",
@@ -18,4 +22,6 @@ __all__ = [
     "PixelShuffle4",
     "SameConv2d",
     "SqueezeNet",
+    "StyleTransfer",
+    "UpConv7",
 ]
