@@ -50,6 +50,15 @@ def test_any_size_of_batch_gives_the_same(name):
     assert relative(op.filter(x), torch.cat([op.filter(v[None]) for v in x])) < 1e-12
 
 
+def test_a_network_of_torchvision_is_its_linear_system():
+    pytest.importorskip("torchvision")
+    network = ls.zoo.load("torchvision/resnet18-random")
+    x0 = network.preprocess(ls.zoo.photo("cat").image)
+    op = ls.LinearInterpreter(network.model, x0)
+    assert relative(op.filter(x0) + op.residual, network.model(x0)) < 1e-5
+    assert op.dottest() < 1e-5
+
+
 @pytest.mark.network
 @pytest.mark.parametrize("name", ["squeezenet1_1", "efficientnet_lite0"])
 def test_a_classifier_is_its_linear_system_on_all_photos(name):

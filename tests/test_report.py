@@ -275,6 +275,17 @@ def test_a_picture_s_colours_are_the_photo_s(image):
     torch.testing.assert_close(back.double(), expected, rtol=0, atol=1e-6)
 
 
+@pytest.mark.parametrize("order", ["RGB", "BGR"])
+def test_colours_come_back_from_a_scaled_and_cropped_input(image, order):
+    """The tour of a network of torchvision: its input is cut out of the photo, not stretched."""
+    torch.manual_seed(4)
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(4 * 30 * 30, 5))
+    preprocess = Preprocess((32, 32), order, 255, (0.5, 0.4, 0.3), (0.2, 0.3, 0.25), 0.5)
+    tour = report.explore(Network(model.eval(), preprocess, None, "made up"), image, k=1)
+    expected = Preprocess((32, 32), divisor=255, crop=0.5)(image)[0]
+    assert torch.allclose(rgb(tour.x0, tour.preprocess), expected, atol=1e-6)
+
+
 def test_drawing_leaves_matplotlib_as_it_was(tours):
     import matplotlib
 

@@ -117,7 +117,9 @@ def test_upconv7_needs_no_more_than_its_margin():
 def test_hed_keeps_odd_sizes_and_gives_probabilities():
     with torch.no_grad():
         y = networks.HED()(torch.rand(1, 3, 33, 47) * 255 - 100)
-    assert y.shape == (1, 1, 33, 47)
+        # Keras pools with "same": the last row and column of an odd size count.
+        pooled = networks.HED().blocks[1](torch.rand(1, 64, 33, 47))
+    assert y.shape == (1, 1, 33, 47) and pooled.shape == (1, 128, 17, 24)
     assert y.min() >= 0 and y.max() <= 1
 
 

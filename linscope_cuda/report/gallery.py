@@ -54,8 +54,11 @@ def rgb(values: Tensor, preprocess: Preprocess) -> Tensor:
 
     rgb(found.y, found.preprocess)
     """
-    offset = torch.tensor(preprocess.offset, dtype=values.dtype)[:, None, None]
-    pixels = (values + offset) * (preprocess.divisor / 255)
+    offset, deviation = (
+        torch.tensor(constants, dtype=values.dtype)[:, None, None]
+        for constants in (preprocess.offset, preprocess.deviation)
+    )
+    pixels = (values * deviation + offset) * (preprocess.divisor / 255)
     return pixels.flip(0) if preprocess.order == "BGR" else pixels
 
 
@@ -69,7 +72,7 @@ def grey(values: Tensor) -> Tensor:
 
 def _images(tour: Tour) -> Iterator[Picture]:
     height, width = tour.y.shape[1:]
-    low, high = (v / tour.preprocess.divisor - tour.preprocess.offset[0] for v in (0, 255))
+    low, high = tour.preprocess.levels()
     yield Picture(
         "output",
         f"The output y, {width} \u00d7 {height} pixels.",

