@@ -20,7 +20,7 @@ __device__ __forceinline__ void for_references(const BatchShape& shape, const F&
 }
 
 template <typename Gate, typename T, int VEC>
-__global__ void __launch_bounds__(kBlock)
+__global__ void __launch_bounds__(kBlock, kResident)
     gate_scope_kernel(BatchShape shape, const T* __restrict__ x, T* __restrict__ y,
                       T* __restrict__ gate) {
   using wide = wide_t<T>;
@@ -48,7 +48,7 @@ __global__ void __launch_bounds__(kBlock)
 
 // y = gate x + shift; with shift 0 also the transpose.
 template <typename T, int VEC>
-__global__ void __launch_bounds__(kBlock)
+__global__ void __launch_bounds__(kBlock, kResident)
     gate_frozen_kernel(BatchShape shape, const T* __restrict__ x, const T* __restrict__ gate,
                        wide_t<T> shift, T* __restrict__ y) {
   const int64_t stride = shape.references * shape.sample_size,
@@ -67,7 +67,7 @@ __global__ void __launch_bounds__(kBlock)
 
 // Full derivative: x0 moves its own output by h'(x0) and every probe's output by A'(x0) x1.
 template <typename Gate, typename T, int VEC>
-__global__ void __launch_bounds__(kBlock)
+__global__ void __launch_bounds__(kBlock, kResidentWithSums<T>)
     gate_scope_backward_kernel(BatchShape shape, const T* __restrict__ grad_y,
                                const T* __restrict__ x, T* __restrict__ grad_x) {
   using wide = wide_t<T>;

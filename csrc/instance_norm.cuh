@@ -89,7 +89,7 @@ __device__ __forceinline__ Pack<T, VEC> normalized(const Normalize<wide_t<T>>& n
 }
 
 template <typename T, bool LAST, int VEC, bool CACHED>
-__global__ void __launch_bounds__(kBlock)
+__global__ void __launch_bounds__(kBlock, kResidentWithSums<T>)
     instance_norm_scope_kernel(NormShape shape, const T* __restrict__ x,
                                const T* __restrict__ weight, const T* __restrict__ bias,
                                wide_t<T> eps, T* __restrict__ y, wide_t<T>* __restrict__ mean,
@@ -104,7 +104,7 @@ __global__ void __launch_bounds__(kBlock)
     Moments<wide> moments;
     for (int64_t i = team.first; i < area; i += team.step) {
       const Pack<T, VEC> pack = load<VEC>(x + reference + i * pixel);
-      if (CACHED) store(cache + i, pack);
+      if (CACHED) store_shared(cache + i, pack);
       moments.merge(moments_of(pack));
     }
     moments = team.meet(moments, parts);
@@ -132,7 +132,7 @@ __global__ void __launch_bounds__(kBlock)
 }
 
 template <typename T, bool LAST, int VEC>
-__global__ void __launch_bounds__(kBlock)
+__global__ void __launch_bounds__(kBlock, kResidentWithSums<T>)
     instance_norm_scope_backward_kernel(NormShape shape, const T* __restrict__ grad_y,
                                         const T* __restrict__ x, const wide_t<T>* __restrict__ mean,
                                         const wide_t<T>* __restrict__ rstd,
@@ -191,7 +191,7 @@ __global__ void __launch_bounds__(kBlock)
 // y = (x - mean) scale + shift with one mean, scale and shift per reference and channel; null mean
 // and shift are 0. Rows are contiguous planes, or whole channels_last samples.
 template <typename T, bool LAST, int VEC>
-__global__ void __launch_bounds__(kBlock)
+__global__ void __launch_bounds__(kBlock, kResident)
     instance_norm_frozen_kernel(NormShape shape, const T* __restrict__ x,
                                 const wide_t<T>* __restrict__ mean,
                                 const wide_t<T>* __restrict__ scale,

@@ -38,6 +38,15 @@ namespace linscope {
 
 constexpr unsigned kBlock = 256;
 
+// Blocks that a multiprocessor must have registers for, as every kernel states in its launch bound.
+// 4 are 1024 threads, all that sm_75 takes and half of what sm_90 takes: enough loads under way to
+// hide memory's latency. Without the bound, ptxas spills for the sake of more.
+constexpr unsigned kResident = 4;
+
+// The same for kernels that carry sums from load to load, two registers each in float64.
+template <typename T>
+constexpr unsigned kResidentWithSums = sizeof(T) == 8 ? 2 : 3;
+
 // Enough blocks for `items` threads' work, within the grid's limits; kernels stride over the rest.
 inline unsigned blocks_for(int64_t items, int64_t limit = 1 << 20) {
   return static_cast<unsigned>(std::min<int64_t>((items + kBlock - 1) / kBlock, limit));
@@ -68,8 +77,19 @@ __device__ __forceinline__ Pack<T, VEC> load(const T* p) {
   return *reinterpret_cast<const Pack<T, VEC>*>(p);
 }
 
+// To global memory. Told to copy a struct there, nvcc takes it apart, and in unrolled loops does
+// not always put it together again: it stored one element at a time.
 template <typename T, int VEC>
 __device__ __forceinline__ void store(T* p, const Pack<T, VEC>& pack) {
+  if constexpr (sizeof(pack) == sizeof(uint4)) {
+    __stwb(reinterpret_cast<uint4*>(p), __builtin_bit_cast(uint4, pack));
+  } else {
+    *reinterpret_cast<Pack<T, VEC>*>(p) = pack;
+  }
+}
+
+template <typename T, int VEC>
+__device__ __forceinline__ void store_shared(T* p, const Pack<T, VEC>& pack) {
   *reinterpret_cast<Pack<T, VEC>*>(p) = pack;
 }
 

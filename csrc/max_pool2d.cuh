@@ -14,7 +14,7 @@ struct Widen {
 };
 
 template <typename T, typename code_t, typename index_t>
-__global__ void __launch_bounds__(kBlock)
+__global__ void __launch_bounds__(kBlock, kResident)
     max_pool2d_scope_kernel(PoolShape shape, index_t items, const T* __restrict__ x,
                             T* __restrict__ y, code_t* __restrict__ decision) {
   const index_t step = static_cast<index_t>(gridDim.x) * blockDim.x;
@@ -33,7 +33,7 @@ __global__ void __launch_bounds__(kBlock)
 }
 
 template <typename T, typename code_t, typename index_t>
-__global__ void __launch_bounds__(kBlock)
+__global__ void __launch_bounds__(kBlock, kResident)
     max_pool2d_frozen_kernel(PoolShape shape, index_t items, const T* __restrict__ x,
                              const code_t* __restrict__ decision, T* __restrict__ y) {
   const index_t step = static_cast<index_t>(gridDim.x) * blockDim.x;
@@ -49,7 +49,7 @@ __global__ void __launch_bounds__(kBlock)
 }
 
 template <typename T, typename code_t, typename index_t>
-__global__ void __launch_bounds__(kBlock)
+__global__ void __launch_bounds__(kBlock, kResident)
     max_pool2d_frozen_transpose_kernel(PoolShape shape, index_t items, const T* __restrict__ u,
                                        const code_t* __restrict__ decision, T* __restrict__ x) {
   const index_t step = static_cast<index_t>(gridDim.x) * blockDim.x;

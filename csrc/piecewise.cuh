@@ -23,7 +23,7 @@ struct Packing {
 // One thread: VEC neighbours of one reference, then the same place in each of its probes, so that
 // x0 is read once.
 template <typename Unit, typename T, int VEC>
-__global__ void __launch_bounds__(kBlock)
+__global__ void __launch_bounds__(kBlock, kResident)
     piecewise_scope_kernel(Unit unit, PackedShape shape, const T* __restrict__ x, T* __restrict__ y,
                            uint8_t* __restrict__ decision) {
   using P = Packing<Unit::bits, VEC>;
@@ -70,7 +70,7 @@ __global__ void __launch_bounds__(kBlock)
 }
 
 template <typename Unit, typename T, int VEC>
-__global__ void __launch_bounds__(kBlock)
+__global__ void __launch_bounds__(kBlock, kResident)
     piecewise_frozen_kernel(Unit unit, PackedShape shape, const T* __restrict__ x,
                             const uint8_t* __restrict__ decision, T* __restrict__ y) {
   using P = Packing<Unit::bits, VEC>;
