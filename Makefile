@@ -7,6 +7,7 @@ PYTHON ?= python3
 VENV ?= .venv
 TORCH ?= torch>=2.13
 TESTS ?= tests
+EXTRAS ?= test
 OUT ?= tour
 
 BIN := $(VENV)/bin
@@ -26,7 +27,7 @@ install: $(VENV)/installed
 $(VENV)/installed: $(SOURCES)
 	test -d $(VENV) || $(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet $(TORCH) 'setuptools>=77' wheel 'pybind11>=2.13' ninja
-	$(BIN)/pip install --quiet --no-build-isolation '.[test]'
+	$(BIN)/pip install --quiet --no-build-isolation '.[$(EXTRAS)]'
 	touch $@
 
 lint: $(VENV)/installed

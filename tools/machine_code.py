@@ -229,9 +229,7 @@ def uncompiled(found: Iterable[Kernel]) -> list[str]:
     text = "".join(file.read_text() for file in sorted(CSRC.glob("*.cuh")))
     written = re.findall(r"__launch_bounds__\([^)]*\)\s+(\w+)\(", text)
     assert text.count("__global__") == len(written), "a kernel has no launch bound"
-    return [
-        f"{name}: not in {SOURCE.name}" for name in set(written) - {k.function for k in found}
-    ]
+    return [f"{name}: not in {SOURCE.name}" for name in set(written) - {k.function for k in found}]
 
 
 def report(found: dict[int, list[Kernel]]) -> str:
