@@ -1,7 +1,6 @@
 // Instance normalisation scope: mean and deviation of each reference plane, applied to the plane
 // and to its probes'. A block takes one contiguous plane, or 32 neighbouring channels of a
-// channels_last sample with 8 threads each. A contiguous plane that fits on chip is read from
-// memory once.
+// channels_last sample with 8 threads each. Planes that fit on chip are read from memory once.
 #pragma once
 
 #include "launch.h"
@@ -99,12 +98,14 @@ __global__ void __launch_bounds__(kBlock, kResidentWithSums<T>)
   SHARED_ARRAY(Uninitialized<Moments<wide>>, parts, kBlock);
   const Team<LAST, VEC> team;
   const int64_t pixel = LAST ? shape.channels : 1;
+  // A thread takes back from the cache only what it has put there.
+  const auto kept = [&](int64_t i) { return cache + (LAST ? i * kWarp + threadIdx.x % kWarp : i); };
   for_planes<LAST>(shape, [&](int64_t r, int64_t channel, bool active) {
     const int64_t area = active ? shape.area : 0, reference = shape.base(r, channel);
     Moments<wide> moments;
     for (int64_t i = team.first; i < area; i += team.step) {
       const Pack<T, VEC> pack = load<VEC>(x + reference + i * pixel);
-      if (CACHED) store_shared(cache + i, pack);
+      if (CACHED) store_shared(kept(i), pack);
       moments.merge(moments_of(pack));
     }
     moments = team.meet(moments, parts);
@@ -117,9 +118,8 @@ __global__ void __launch_bounds__(kBlock, kResidentWithSums<T>)
     const Normalize<wide> normalize{moments.mean,
                                     weight ? inverse * widen(weight[channel]) : inverse,
                                     bias ? widen(bias[channel]) : wide(0)};
-    // A thread takes back from the cache only what it has put there.
     for (int64_t i = team.first; i < area; i += team.step) {
-      const Pack<T, VEC> pack = load<VEC>(CACHED ? cache + i : x + reference + i * pixel);
+      const Pack<T, VEC> pack = load<VEC>(CACHED ? kept(i) : x + reference + i * pixel);
       store(y + reference + i * pixel, normalized(normalize, pack));
     }
     for (int64_t s = r + shape.references; s < shape.samples; s += shape.references) {
@@ -238,19 +238,20 @@ template <typename T>
 void launch_instance_norm_scope(const NormShape& shape, const T* x, const T* weight, const T* bias,
                                 double eps, T* y, wide_t<T>* mean, wide_t<T>* rstd,
                                 int64_t shared_limit, cudaStream_t stream) {
-  const int64_t plane_bytes = shape.area * static_cast<int64_t>(sizeof(T));
+  // Where 8 threads walk a plane, a block hides little of memory's latency: others must fit beside.
+  const int64_t planes = shape.channels_last ? kWarp : 1,
+                limit = shape.channels_last ? shared_limit / kResident : shared_limit;
+  const int64_t plane_bytes = planes * shape.area * static_cast<int64_t>(sizeof(T));
   const bool fits =
-      plane_bytes + static_cast<int64_t>(sizeof(Moments<wide_t<T>>) * kBlock) <= shared_limit;
+      plane_bytes + static_cast<int64_t>(sizeof(Moments<wide_t<T>>) * kBlock) <= limit;
   dispatch_layout<T>(shape, aligned(x) && aligned(y), [&]<bool LAST, int VEC>() {
-    if constexpr (!LAST) {
-      if (fits) {
-        launch(instance_norm_scope_kernel<T, LAST, VEC, true>, norm_blocks(shape), kBlock,
-               plane_bytes, stream, shape, x, weight, bias, eps, y, mean, rstd);
-        return;
-      }
+    if (fits) {
+      launch(instance_norm_scope_kernel<T, LAST, VEC, true>, norm_blocks(shape), kBlock,
+             plane_bytes, stream, shape, x, weight, bias, eps, y, mean, rstd);
+    } else {
+      launch(instance_norm_scope_kernel<T, LAST, VEC, false>, norm_blocks(shape), kBlock, 0, stream,
+             shape, x, weight, bias, eps, y, mean, rstd);
     }
-    launch(instance_norm_scope_kernel<T, LAST, VEC, false>, norm_blocks(shape), kBlock, 0, stream,
-           shape, x, weight, bias, eps, y, mean, rstd);
   });
 }
 
