@@ -1,4 +1,4 @@
-"""`linscope`: a tour of a network as a page of pictures, and what is installed."""
+"""`linscope`: a tour of a network as a page of pictures, what is installed, whether it works."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ import torch
 from tqdm import tqdm
 
 from . import __version__, zoo
+from . import selftest as selftests
 from .report import BadInput, Tour, explore, files, publish, require_writable, summary
 from .report.info import cuda_problem, info, report, weights_of
 from .report.tour import DEFAULT_SIZE, MOST_TRIPLETS, SIZES
@@ -25,6 +26,7 @@ _MAIN_EXAMPLES = """examples:
   linscope tour                            the bundled network on a cat, in ./linscope-tour
   linscope tour --model squeezenet1_1      a classifier (its weights are fetched once)
   linscope info                            versions, CUDA, networks
+  linscope selftest --device cuda          are the operators right on this GPU?
 
 linscope COMMAND --help says more."""
 
@@ -38,6 +40,14 @@ _INFO_EXAMPLES = """examples:
   linscope info
   linscope info --json"""
 
+_SELFTEST_EXAMPLES = """examples:
+  linscope selftest
+  linscope selftest --device cuda:1 --json"""
+
+_DEVICE: dict[str, Any] = {
+    "default": "cpu",
+    "help": "cpu, cuda or cuda:1 (default: %(default)s)",
+}
 
 _TOUR_OPTIONS: dict[tuple[str, ...], dict[str, Any]] = {
     ("--model",): {
@@ -76,7 +86,7 @@ _TOUR_OPTIONS: dict[tuple[str, ...], dict[str, Any]] = {
         "help": "the input pixel to probe (default: a detailed one, or the one that weighs most "
         "in the best score)",
     },
-    ("--device",): {"default": "cpu", "help": "cpu, cuda or cuda:1 (default: %(default)s)"},
+    ("--device",): _DEVICE,
     ("--dtype",): {
         "choices": DTYPES,
         "default": "float32",
@@ -86,6 +96,10 @@ _TOUR_OPTIONS: dict[tuple[str, ...], dict[str, Any]] = {
 }
 _INFO_OPTIONS: dict[tuple[str, ...], dict[str, Any]] = {
     ("--json",): {"action": "store_true", "help": "print the facts as JSON"},
+}
+_SELFTEST_OPTIONS: dict[tuple[str, ...], dict[str, Any]] = {
+    ("--device",): _DEVICE,
+    ("--json",): {"action": "store_true", "help": "print the checks as JSON"},
 }
 
 
@@ -123,7 +137,19 @@ def _parser() -> argparse.ArgumentParser:
         epilog=_INFO_EXAMPLES,
         formatter_class=raw,
     )
-    for command, run, options in ((tour, _tour, _TOUR_OPTIONS), (about, _info, _INFO_OPTIONS)):
+    check = commands.add_parser(
+        "selftest",
+        help="check every operator and one network on a device",
+        description="Compares every operator with its specification in plain torch, and checks\n"
+        "the equations of one network; exits with 1 if anything is wrong.",
+        epilog=_SELFTEST_EXAMPLES,
+        formatter_class=raw,
+    )
+    for command, run, options in (
+        (tour, _tour, _TOUR_OPTIONS),
+        (about, _info, _INFO_OPTIONS),
+        (check, _selftest, _SELFTEST_OPTIONS),
+    ):
         command.set_defaults(run=run)
         for flags, option in options.items():
             command.add_argument(*flags, **option)
@@ -131,25 +157,33 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs `linscope` and returns its exit code: 0, 2 for bad input, 130 for Ctrl-C.
+    """Runs `linscope` and returns its exit code: 0, 1 for a selftest that found something wrong, 2
+    for bad input, 130 for Ctrl-C.
 
     main(["tour", "--size", "32"])
     """
     args = _parser().parse_args(argv)
     try:
-        args.run(args)
+        return args.run(args) or 0
     except BadInput as error:
         print(f"linscope: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("linscope: interrupted", file=sys.stderr)
         return 130
-    return 0
 
 
 def _info(args: argparse.Namespace) -> None:
     facts = info()
     print(json.dumps(facts, indent=2) if args.json else report(facts))
+
+
+def _selftest(args: argparse.Namespace) -> int:
+    _check_device(args.device)
+    checks = selftests.selftest(args.device)
+    facts = selftests.facts(checks, args.device)
+    print(json.dumps(facts, indent=2) if args.json else selftests.report(checks, args.device))
+    return 0 if facts["ok"] else 1
 
 
 def _tour(args: argparse.Namespace) -> None:

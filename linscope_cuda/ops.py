@@ -10,7 +10,7 @@ one, also through the decision where that is smooth.
 
 dtypes: float64, float32, float16, bfloat16; statistics in float32 or better. CPU and CUDA,
 contiguous and channels_last. Errors: TypeError for another dtype, ValueError for a batch that is no
-multiple of `references`.
+multiple of `references`, or for tensors on different devices.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _FLOATING = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
 Pair = int | Sequence[int]
 
 
-def _check(op: str, x: Tensor, references: int, dims: int = 1) -> None:
+def _check(op: str, x: Tensor, references: int, dims: int = 1, **others: Tensor | None) -> None:
     if x.dtype not in _FLOATING:
         raise TypeError(f"{op}: x must be floating point (float16 to float64), not {x.dtype}")
     if x.dim() < dims:
@@ -49,6 +49,10 @@ def _check(op: str, x: Tensor, references: int, dims: int = 1) -> None:
         )
     if op.endswith("_scope") and x.shape[0] == 0:
         raise ValueError(f"{op}: the batch holds no reference, its shape is {tuple(x.shape)}")
+    for name, other in others.items():
+        # A kernel would follow the pointer into another device's memory.
+        if other is not None and other.device != x.device:
+            raise ValueError(f"{op}: x is on {x.device}, {name} on {other.device}")
 
 
 # Each Function gives torch the derivative of an operator; batching is the operator's own
@@ -393,7 +397,7 @@ def relu_frozen(
     >>> _, decision = relu_scope(torch.tensor([[1.0, -1.0]]))
     >>> relu_frozen(torch.tensor([[5.0, 5.0]]), decision)  # tensor([[5., 0.]])
     """
-    _check("relu_frozen", x, len(decision))
+    _check("relu_frozen", x, len(decision), decision=decision)
     return _ReluFrozen.apply(x, decision, float(negative_slope), channels_last)
 
 
@@ -433,7 +437,7 @@ def clamp_frozen(
     >>> _, decision = clamp_scope(torch.tensor([[3.0, 9.0]]))
     >>> clamp_frozen(torch.tensor([[1.0, 1.0]]), decision, 0, 0)  # tensor([[1., 0.]])
     """
-    _check("clamp_frozen", x, len(decision))
+    _check("clamp_frozen", x, len(decision), decision=decision)
     return _ClampFrozen.apply(x, decision, float(min), float(max), channels_last)
 
 
@@ -465,7 +469,7 @@ def gate_frozen(x: Tensor, gate: Tensor, shift: float = 0.0) -> Tensor:
 
     >>> gate_frozen(torch.tensor([[2.0]]), torch.tensor([[0.25]]), 0.5)  # tensor([[1.]])
     """
-    _check("gate_frozen", x, len(gate))
+    _check("gate_frozen", x, len(gate), gate=gate)
     return _GateFrozen.apply(x, gate, float(shift))
 
 
@@ -539,7 +543,7 @@ def max_pool2d_frozen(
     >>> winners = torch.tensor([[[[1]]]], dtype=torch.uint8)
     >>> max_pool2d_frozen(torch.tensor([[[[7.0, 5.0]]]]), winners, (1, 2))  # tensor([[[[5.]]]])
     """
-    _check("max_pool2d_frozen", x, len(decision), 4)
+    _check("max_pool2d_frozen", x, len(decision), 4, decision=decision)
     return _MaxPool2dFrozen.apply(x, decision, window(kernel_size, stride, padding, dilation))
 
 
@@ -558,7 +562,7 @@ def max_pool2d_frozen_transpose(
     >>> winners, u = torch.tensor([[[[1]]]], dtype=torch.uint8), torch.ones(1, 1, 1, 1)
     >>> max_pool2d_frozen_transpose(u, winners, (1, 2), (1, 2))  # tensor([[[[0., 1.]]]])
     """
-    _check("max_pool2d_frozen_transpose", u, len(decision), 4)
+    _check("max_pool2d_frozen_transpose", u, len(decision), 4, decision=decision)
     windows = window(kernel_size, stride, padding, dilation)
     return _MaxPool2dTranspose.apply(u, decision, list(size), windows)
 
@@ -578,7 +582,7 @@ def instance_norm_scope(
 
     >>> y, mean, rstd = instance_norm_scope(torch.randn(2, 3, 8, 8))
     """
-    _check("instance_norm_scope", x, references, 2)
+    _check("instance_norm_scope", x, references, 2, weight=weight, bias=bias)
     for name, p in (("weight", weight), ("bias", bias)):
         if p is not None and p.shape != x.shape[1:2]:
             raise ValueError(
@@ -598,5 +602,5 @@ def instance_norm_frozen(
     >>> y, mean, rstd = instance_norm_scope(x0)
     >>> instance_norm_frozen(x1, mean, rstd)
     """
-    _check("instance_norm_frozen", x, len(scale), 2)
+    _check("instance_norm_frozen", x, len(scale), 2, mean=mean, scale=scale, shift=shift)
     return _InstanceNormFrozen.apply(x, mean, scale, shift)

@@ -208,7 +208,9 @@ def test_a_bug_keeps_its_traceback(here, monkeypatch):
     assert everything(here) == before
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["tour", "--help"], ["info", "--help"]])
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["tour", "--help"], ["info", "--help"], ["selftest", "--help"]]
+)
 def test_help_has_examples(arguments, capsys):
     with pytest.raises(SystemExit) as stopped:
         cli.main(arguments)

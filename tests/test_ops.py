@@ -491,3 +491,30 @@ def test_decisions_of_another_shape_are_refused():
     _, decision = ops.relu_scope(torch.ones(1, 100))
     with pytest.raises(RuntimeError, match="does not belong"):
         ops.relu_frozen(torch.ones(1, 200), decision)
+
+
+def _elsewhere(shape, dtype=torch.float32):
+    return torch.empty(shape, dtype=dtype, device="meta")
+
+
+@pytest.mark.parametrize(
+    ("call", "name"),
+    [
+        (lambda x: ops.relu_frozen(x, _elsewhere((1, 4), torch.uint8)), "decision"),
+        (lambda x: ops.clamp_frozen(x, _elsewhere((1, 8), torch.uint8)), "decision"),
+        (lambda x: ops.gate_frozen(x, _elsewhere((1, 2, 4, 4))), "gate"),
+        (lambda x: ops.max_pool2d_frozen(x, _elsewhere((1, 2, 2, 2), torch.uint8)), "decision"),
+        (
+            lambda x: ops.max_pool2d_frozen_transpose(
+                x, _elsewhere((1, 2, 4, 4), torch.uint8), (8, 8)
+            ),
+            "decision",
+        ),
+        (lambda x: ops.instance_norm_scope(x, 1, _elsewhere(2)), "weight"),
+        (lambda x: ops.instance_norm_scope(x, 1, None, _elsewhere(2)), "bias"),
+        (lambda x: ops.instance_norm_frozen(x, None, _elsewhere((1, 2))), "scale"),
+    ],
+)
+def test_tensors_on_different_devices_are_refused(call, name):
+    with pytest.raises(ValueError, match=f"x is on cpu, {name} on meta"):
+        call(torch.ones(1, 2, 4, 4))
