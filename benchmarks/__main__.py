@@ -12,6 +12,7 @@ from pathlib import Path
 import torch
 
 import linscope_cuda as ls
+from linscope_cuda.report.info import cuda_problem
 
 from . import kernels, products, storage
 
@@ -45,6 +46,17 @@ def machine() -> dict[str, str | int]:
     }
 
 
+def _unusable(device: str) -> str | None:
+    try:
+        kind = torch.device(device).type
+    except RuntimeError:
+        kind = "unknown"
+    if kind not in ("cpu", "cuda"):
+        return f"there is no device {device!r}; cpu, cuda or cuda:1 are such"
+    problem = cuda_problem(device) if kind == "cuda" else None
+    return f"{device} cannot be used: {problem}" if problem else None
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("name", nargs="*", help=f"of {', '.join(BENCHMARKS)}; default: all")
@@ -59,9 +71,13 @@ def main() -> int:
             file=sys.stderr,
         )
         return 2
-    if arguments.device.startswith("cuda") and not torch.cuda.is_available():
-        print("benchmarks: torch finds no CUDA device here", file=sys.stderr)
+    if problem := _unusable(arguments.device):
+        print(f"benchmarks: {problem}", file=sys.stderr)
         return 2
+    if arguments.device.startswith("cuda"):
+        torch.cuda.set_device(
+            torch.device(arguments.device)
+        )  # the one that is named and waited for
     results: dict[str, object] = {"machine": machine(), "command": sys.argv[1:]}
     for name in arguments.name or BENCHMARKS:
         rows = BENCHMARKS[name](torch.device(arguments.device), arguments.quick)

@@ -1,14 +1,21 @@
-"""Each scope on a doubled batch of 64 MB against its composition of eager torch functions."""
+"""Each kernel on a doubled batch against its composition of torch functions, eager and compiled."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from linscope_cuda import ops
+from linscope_cuda import reference
 
 from .timing import seconds
+
+native = torch.ops.linscope
+
+WINDOW = ([3, 3], [2, 2], [1, 1], [1, 1])
 
 
 def eager_relu(x: Tensor) -> Tensor:
@@ -41,31 +48,148 @@ def eager_instance_norm(x: Tensor) -> Tensor:
     return torch.cat([(x0 - mean) * scale, (x1 - mean) * scale])
 
 
-SCOPES = {
-    "relu": (eager_relu, lambda x: ops.relu_scope(x)[0]),
-    "clamp": (eager_clamp, lambda x: ops.clamp_scope(x)[0]),
-    "sigmoid": (eager_sigmoid, lambda x: ops.gate_scope(x)[0]),
-    "max_pool2d": (eager_max_pool, lambda x: ops.max_pool2d_scope(x, 1, 3, 2, 1)[0]),
-    "instance_norm": (eager_instance_norm, lambda x: ops.instance_norm_scope(x)[0]),
-}
+def eager_gather(x: Tensor, sources: Tensor) -> Tensor:
+    return x.flatten(2).gather(2, sources.flatten(2).expand(len(x), -1, -1))
+
+
+def eager_scatter(u: Tensor, sources: Tensor, x: Tensor) -> Tensor:
+    places = sources.flatten(2).expand(len(u), -1, -1)
+    return torch.zeros_like(x).flatten(2).scatter_add(2, places, u.flatten(2)).view_as(x)
+
+
+class Kernel(NamedTuple):
+    """A kernel's call and its peer's, each with what it reads."""
+
+    fused: Callable[..., Any]
+    fused_reads: tuple[Tensor, ...]
+    eager: Callable[..., Any]
+    eager_reads: tuple[Tensor, ...]
+
+
+def kernels(x: Tensor) -> dict[str, Kernel]:
+    """Every operator for the doubled batch x; decisions are made beforehand, each in its form."""
+    x0 = x[:1]
+    _, bits = native.relu_scope(x0, 1, 0.0, False)
+    _, pieces = native.clamp_scope(x0, 1, 0.0, 6.0, False)
+    open, inside, constant = x0 > 0, (x0 > 0) & (x0 < 6), F.relu6(x0)
+    _, gate = native.gate_scope(x0, 1, 0)
+    u, winners = native.max_pool2d_scope(x, 1, *WINDOW, False)
+    size = list(x.shape[2:])
+    sources = F.max_pool2d(x0, 3, 2, 1, return_indices=True)[1]
+    _, mean, rstd = native.instance_norm_scope(x0, 1, None, None, 1e-5)
+    planes = mean[..., None, None], rstd[..., None, None]
+    statistics = mean, rstd
+    g = x.flip(0)
+
+    def of(fused: Callable, eager: Callable, *reads: Tensor) -> Kernel:
+        return Kernel(fused, reads, eager, reads)
+
+    return {
+        "relu_scope": of(lambda x: native.relu_scope(x, 1, 0.0, False), eager_relu, x),
+        "relu_frozen": Kernel(
+            lambda x, bits: native.relu_frozen(x, bits, 0.0, False),
+            (x, bits),
+            lambda x, open: torch.where(open, x, 0),
+            (x, open),
+        ),
+        "clamp_scope": of(lambda x: native.clamp_scope(x, 1, 0.0, 6.0, False), eager_clamp, x),
+        "clamp_frozen": Kernel(
+            lambda x, pieces: native.clamp_frozen(x, pieces, 0.0, 6.0, False),
+            (x, pieces),
+            torch.where,
+            (inside, x, constant),
+        ),
+        "gate_scope": of(lambda x: native.gate_scope(x, 1, 0), eager_sigmoid, x),
+        "gate_frozen": of(
+            lambda x, gate: native.gate_frozen(x, gate, 0.5),
+            lambda x, gate: gate * x + 0.5,
+            x,
+            gate,
+        ),
+        "gate_scope_backward": of(
+            lambda g, x: native.gate_scope_backward(g, x, 1, 0),
+            lambda g, x: reference.gate_scope_backward(g, x, 1, 0),
+            g,
+            x,
+        ),
+        "max_pool2d_scope": of(
+            lambda x: native.max_pool2d_scope(x, 1, *WINDOW, False), eager_max_pool, x
+        ),
+        "max_pool2d_frozen": Kernel(
+            lambda x, winners: native.max_pool2d_frozen(x, winners, *WINDOW),
+            (x, winners),
+            eager_gather,
+            (x, sources),
+        ),
+        "max_pool2d_frozen_transpose": Kernel(
+            lambda u, winners: native.max_pool2d_frozen_transpose(u, winners, size, *WINDOW),
+            (u, winners),
+            eager_scatter,
+            (u, sources, x),
+        ),
+        "instance_norm_scope": of(
+            lambda x: native.instance_norm_scope(x, 1, None, None, 1e-5), eager_instance_norm, x
+        ),
+        "instance_norm_frozen": Kernel(
+            lambda x, mean, rstd: native.instance_norm_frozen(x, mean, rstd, None),
+            (x, *statistics),
+            lambda x, mean, rstd: (x - mean) * rstd,
+            (x, *planes),
+        ),
+        "instance_norm_scope_backward": of(
+            lambda g, x, m, s: native.instance_norm_scope_backward(g, x, m, s, None),
+            lambda g, x, m, s: reference.instance_norm_scope_backward(g, x, m, s, None),
+            g,
+            x,
+            *statistics,
+        ),
+    }
+
+
+def tensors(result: Any) -> tuple[Tensor, ...]:
+    return result if isinstance(result, tuple) else (result,)
 
 
 def run(device: torch.device, quick: bool = False) -> list[dict]:
-    """A row per scope: milliseconds of eager and fused, and their ratio; results checked first."""
-    side = 64 if quick else 256
-    x = torch.randn(2, 64, side, 2 * side, generator=torch.Generator().manual_seed(0)).to(device)
+    """A row per kernel: milliseconds, bytes per second over the fewest that it must move, their
+    share of those of a copy on the device, and how many times faster it is than its peers.
+
+    Results are compared first. `quick` compiles the peers without generating code.
+    """
+    cuda = device.type == "cuda"
+    rows_of_pixels = 64 if quick else 1024 if cuda else 256
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(2, 64, rows_of_pixels, 512, generator=generator).to(device)
+    # On a GPU many calls are timed together, so that starting them does not count.
+    rounds, repeats = (3, 1) if quick else (9, 20) if cuda else (9, 1)
+    target = torch.empty_like(x)
+    copy = seconds({"copy": lambda: target.copy_(x)}, rounds, repeats)["copy"]
+    copied = 2 * x.nbytes / copy / 1e9
     rows = []
-    for name, (eager, fused) in SCOPES.items():
-        torch.testing.assert_close(fused(x), eager(x), rtol=1e-4, atol=1e-4)
+    for name, kernel in kernels(x).items():
+        peer = torch.compile(kernel.eager, backend="eager" if quick else "inductor")
+        result = tensors(kernel.fused(*kernel.fused_reads))
+        wanted = tensors(kernel.eager(*kernel.eager_reads))[0].view_as(result[0])
+        torch.testing.assert_close(result[0], wanted, rtol=1e-4, atol=1e-4)
         taken = seconds(
-            {"eager": lambda f=eager: f(x), "fused": lambda f=fused: f(x)}, 3 if quick else 15
+            {
+                "fused": lambda k=kernel: k.fused(*k.fused_reads),
+                "eager": lambda k=kernel: k.eager(*k.eager_reads),
+                "compiled": lambda k=kernel, f=peer: f(*k.eager_reads),
+            },
+            rounds,
+            repeats,
         )
+        moved = sum(t.nbytes for t in (*kernel.fused_reads, *result))
+        speed = moved / taken["fused"] / 1e9
         rows.append(
             {
-                "scope": name,
-                "eager ms": 1e3 * taken["eager"],
-                "fused ms": 1e3 * taken["fused"],
-                "times faster": taken["eager"] / taken["fused"],
+                "kernel": name,
+                "ms": 1e3 * taken["fused"],
+                "GB/s": speed,
+                "of a copy": speed / copied,
+                "times eager": taken["eager"] / taken["fused"],
+                "times compiled": taken["compiled"] / taken["fused"],
             }
         )
     return rows

@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from linscope_cuda import reference
+
 ROOT = Path(__file__).parents[1]
 
 
@@ -25,7 +27,9 @@ def test_table_1_and_quick_products(tmp_path):
     assert counted == [pytest.approx(v, abs=0.05) for v in (58.0, 90.1, 4147.2)]
     tape = [row["tape MB"] * 1e6 / 2**20 for row in results["storage"]]
     assert tape[0] <= 3.4 and tape[1] <= 3.7 and tape[2] <= 128
-    assert len(results["products"]) == 2 and len(results["kernels"]) == 5
+    assert len(results["products"]) == 2 and [row["kernel"] for row in results["kernels"]] == list(
+        reference.OPERATORS
+    )
     assert not list(tmp_path.glob("*.part"))
 
 
@@ -43,7 +47,28 @@ def test_recorded_activations_give_the_same_filter():
         assert dfv.nbytes > (8 if kind in PIECEWISE else 0) * op.tape.nbytes
 
 
-@pytest.mark.parametrize(("arguments", "words"), [(["speed"], "no benchmark 'speed'")])
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["speed"], "no benchmark 'speed'"),
+        (["storage", "--device", "gpu"], "there is no device 'gpu'"),
+        (["storage", "--device", "meta"], "there is no device 'meta'"),
+    ],
+)
 def test_bad_input(arguments, words):
     done = run(*arguments)
-    assert done.returncode == 2 and words in done.stderr and "Traceback" not in done.stderr
+    assert done.returncode == 2 and words in done.stderr and done.stderr.count("\n") == 1
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_without_a_gpu_it_says_so():
+    done = run("kernels", "--device", "cuda")
+    assert done.returncode == 2 and done.stdout == "" and done.stderr.count("\n") == 1
+    assert "cuda cannot be used: torch" in done.stderr
+
+
+@pytest.mark.cuda
+def test_kernels_on_cuda():
+    done = run("kernels", "--quick", "--device", "cuda")
+    assert done.returncode == 0, done.stderr
+    assert "of a copy" in done.stdout and "times compiled" in done.stdout
