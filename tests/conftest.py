@@ -1,3 +1,4 @@
+import place
 import pytest
 import torch
 
@@ -16,8 +17,10 @@ DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.cuda)]
 
 
 @pytest.fixture(params=DEVICES)
-def device(request):
-    return torch.device(request.param)
+def device(request, monkeypatch):
+    """The tested device; the tests' own tensors and networks are made there (place.here)."""
+    monkeypatch.setattr(place, "device", torch.device(request.param))
+    return place.device
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 import torch
 import torch.nn.functional as F
+from place import here
 from torch import nn
 
 
@@ -92,7 +93,7 @@ def build(kind: type[nn.Module], seed: int = 0, dtype: torch.dtype = torch.float
                 assert module.running_mean is not None and module.running_var is not None
                 module.running_mean.normal_()
                 module.running_var.uniform_(0.5, 2)
-    return model.to(dtype).eval()
+    return here(model.to(dtype).eval())
 
 
 INPUTS = {Spellings: (1, 3, 11, 10), Image: (1, 2, 9, 10), Line: (1, 3, 7), Gated: (1, 6)}
@@ -103,4 +104,4 @@ PIECEWISE = [Spellings, Image, Line]
 
 def example(kind: type[nn.Module], seed: int = 0) -> torch.Tensor:
     generator = torch.Generator().manual_seed(seed)
-    return torch.randn(INPUTS[kind], generator=generator, dtype=torch.float64)
+    return here(torch.randn(INPUTS[kind], generator=generator, dtype=torch.float64))

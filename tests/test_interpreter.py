@@ -6,9 +6,12 @@ import pytest
 import torch
 import torch.nn.functional as F
 from networks import PIECEWISE, Gated, Image, Line, Spellings, build, example
+from place import here
 from torch import nn
 
 import linscope_cuda as ls
+
+pytestmark = pytest.mark.usefixtures("device")
 
 STORAGES = ["tape", "none"]
 
@@ -25,10 +28,10 @@ def relative(got, want):
 
 def dense(function, shape):
     """The matrix of a linear layer and its offset, column by column, from the layer itself."""
-    zero = torch.zeros(1, *shape, dtype=torch.float64)
+    zero = here(torch.zeros(1, *shape, dtype=torch.float64))
     offset = function(zero)
     size = zero.numel()
-    columns = function(torch.eye(size, dtype=torch.float64).reshape(size, *shape)) - offset
+    columns = function(here(torch.eye(size, dtype=torch.float64)).reshape(size, *shape)) - offset
     return columns.reshape(size, -1).T, offset.flatten()
 
 
@@ -70,13 +73,13 @@ class TestPiecewiseLinear:
 @pytest.mark.parametrize("storage", STORAGES)
 def test_instance_norm_equals_the_product_of_the_layers_matrices(storage):
     torch.manual_seed(3)
-    first = nn.Conv2d(2, 3, 3, padding=1).double()
-    norm = nn.InstanceNorm2d(3, affine=True).double()
-    last = nn.Conv2d(3, 2, 3).double()
+    first = here(nn.Conv2d(2, 3, 3, padding=1).double())
+    norm = here(nn.InstanceNorm2d(3, affine=True).double())
+    last = here(nn.Conv2d(3, 2, 3).double())
     for p in norm.parameters():
         nn.init.normal_(p)
     model = nn.Sequential(first, norm, nn.ReLU(), last).eval()
-    x0 = torch.randn(1, 2, 6, 5, dtype=torch.float64)
+    x0 = here(torch.randn(1, 2, 6, 5, dtype=torch.float64))
 
     A1, b1 = dense(first, (2, 6, 5))
     A3, b3 = dense(last, (3, 6, 5))
@@ -118,18 +121,18 @@ def test_storages_agree_and_chunks_do_not_matter(kind):
     whole = ls.LinearInterpreter(model, x0)
     chunked = ls.LinearInterpreter(model, x0, storage="none", max_bytes=1)
     assert chunked.max_batch == 1
-    x = torch.randn(3, *whole.input_shape, dtype=torch.float64)
-    u = torch.randn(3, *whole.output_shape, dtype=torch.float64)
+    x = here(torch.randn(3, *whole.input_shape, dtype=torch.float64))
+    u = here(torch.randn(3, *whole.output_shape, dtype=torch.float64))
     assert relative(chunked.filter(x), whole.filter(x)) < 1e-12
     assert relative(chunked.transpose(u), whole.transpose(u)) < 1e-12
 
 
 def test_not_the_deconvnet():
     """Zeiler's ReLU backward is a ReLU of what comes back; ours is x0's mask."""
-    model = nn.Sequential(nn.Linear(2, 2, bias=False), nn.ReLU()).double().eval()
-    model[0].weight.data = torch.eye(2, dtype=torch.float64)
-    op = ls.LinearInterpreter(model, torch.tensor([[1.0, -1.0]], dtype=torch.float64))
-    u = torch.tensor([[-3.0, 5.0]], dtype=torch.float64)
+    model = here(nn.Sequential(nn.Linear(2, 2, bias=False), nn.ReLU()).double().eval())
+    model[0].weight.data = here(torch.eye(2, dtype=torch.float64))
+    op = ls.LinearInterpreter(model, here(torch.tensor([[1.0, -1.0]], dtype=torch.float64)))
+    u = here(torch.tensor([[-3.0, 5.0]], dtype=torch.float64))
     assert op.transpose(u).tolist() == [[-3.0, 0.0]]
     assert (u.relu() @ model[0].weight).tolist() == [[0.0, 5.0]]
 
@@ -196,7 +199,7 @@ def test_a_tensor_kept_from_an_earlier_run_is_a_constant():
                 self.kept = 2 * x
             return x + self.kept
 
-    model, x0 = Keeps(), torch.tensor([[3.0]])
+    model, x0 = Keeps(), here(torch.tensor([[3.0]]))
     op = ls.LinearInterpreter(model, x0)
     assert op.output.item() == 9 and op.todense().item() == 1
 
@@ -204,14 +207,14 @@ def test_a_tensor_kept_from_an_earlier_run_is_a_constant():
 def test_passes_count_samples():
     op = ls.LinearInterpreter(build(Image), example(Image))
     start = op.passes
-    op.filter(torch.zeros(5, *op.input_shape, dtype=torch.float64))
-    op.transpose(torch.zeros(2, *op.output_shape, dtype=torch.float64))
+    op.filter(here(torch.zeros(5, *op.input_shape, dtype=torch.float64)))
+    op.transpose(here(torch.zeros(2, *op.output_shape, dtype=torch.float64)))
     assert op.passes - start == 7
 
 
 def test_tape_holds_a_bit_per_relu_and_a_byte_per_pooled_pixel():
-    model = nn.Sequential(nn.Conv2d(1, 4, 1), nn.ReLU(), nn.MaxPool2d(2), nn.ReLU6()).eval()
-    op = ls.LinearInterpreter(model, torch.randn(1, 1, 8, 8))
+    model = here(nn.Sequential(nn.Conv2d(1, 4, 1), nn.ReLU(), nn.MaxPool2d(2), nn.ReLU6())).eval()
+    op = ls.LinearInterpreter(model, here(torch.randn(1, 1, 8, 8)))
     assert [e.nbytes for e in op.tape] == [4 * 64 // 8, 4 * 16, 4 * 16 // 4]
     assert op.tape.nbytes == 32 + 64 + 16
     assert "max_pool2d" in repr(op.tape) and "112 bytes" in repr(op.tape)
@@ -224,8 +227,8 @@ def test_cuda_runs_without_tf32_and_leaves_the_flags_as_they_were():
     model, x0 = build(Image, dtype=torch.float32).cuda(), example(Image).float().cuda()
     op = ls.LinearInterpreter(model, x0)
     want = ls.LinearInterpreter(build(Image), example(Image))
-    assert relative(op.todense().double().cpu(), want.todense()) < 1e-5
-    assert relative(op.T.todense().double().cpu(), want.todense().T) < 1e-5
+    assert relative(op.todense().double().cpu(), want.todense().cpu()) < 1e-5
+    assert relative(op.T.todense().double().cpu(), want.todense().T.cpu()) < 1e-5
     assert (matmul.fp32_precision, cudnn.allow_tf32, cudnn.benchmark) == before
 
 
