@@ -13,10 +13,12 @@ void every_kernel() {
   T* x = nullptr;
   wide_t<T>* wide = nullptr;
 
-  for (int64_t kind = 0; dispatch_gate(kind, [&]<typename Gate>() {
-         launch_gate_scope<Gate>(BatchShape{}, x, x, x, nullptr);
-         launch_gate_scope_backward<Gate>(BatchShape{}, x, x, x, nullptr);
-       });
+  for (int64_t kind = 0;
+       dispatch_gate(kind,
+                     [&]<typename Gate>() {
+                       launch_gate_scope<Gate>(BatchShape{}, x, x, x, nullptr);
+                       launch_gate_scope_backward<Gate>(BatchShape{}, x, x, x, nullptr);
+                     });
        ++kind) {
   }
   launch_gate_frozen(BatchShape{}, x, x, 0, x, nullptr);

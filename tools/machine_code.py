@@ -294,7 +294,8 @@ def main() -> int:
         DOCUMENT.write_text(page)
     elif arguments.check and written_by() in (None, compiler()) and DOCUMENT.read_text() != page:
         faults.append(f"{DOCUMENT.name} is not what is compiled; run python tools/machine_code.py")
-    print("\n".join(faults), file=sys.stderr)
+    for fault in faults:
+        print(fault, file=sys.stderr)
     return 1 if faults else 0
 
 
