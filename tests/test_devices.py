@@ -1,0 +1,50 @@
+"""No tensor is made on a wrong device: tensors without data on a second GPU, where there is none.
+
+Torch refuses to mix their devices as it does with real ones. What they cannot do is run backward.
+"""
+
+import pytest
+import torch
+from networks import INPUTS, PIECEWISE, Gated
+from test_cuda import scopes
+from torch import nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+
+import linscope_cuda as ls
+from linscope_cuda import interpreter
+
+SECOND = torch.device("cuda", 1)
+
+
+@pytest.fixture(autouse=True)
+def without_data(monkeypatch):
+    monkeypatch.setattr(interpreter, "_check", lambda *args: None)  # it looks at x0's values
+    with FakeTensorMode():
+        yield
+
+
+def everything(model: nn.Module, x0: torch.Tensor, storage: str) -> list[torch.Tensor]:
+    op = ls.LinearInterpreter(model, x0, storage=storage)
+    return [op.output, op.residual, op.filter(x0), op(x0), op.columns([0])]
+
+
+def test_operators():
+    for batch in (torch.empty(3, 8, 12, 14), torch.empty(3, 8, 12, 14).half()):
+        assert all(t.device == SECOND for t in scopes(batch.to(SECOND)))
+
+
+@pytest.mark.parametrize("storage", ["tape", "none"])
+@pytest.mark.parametrize("kind", [*PIECEWISE, Gated])
+def test_networks(kind, storage):
+    with SECOND:
+        model, x0 = kind().eval().requires_grad_(False), torch.empty(INPUTS[kind])
+    assert all(t.device == SECOND for t in everything(model, x0, storage))
+
+
+def test_a_forgotten_device_shows():
+    class Forgets(nn.Module):
+        def forward(self, x):
+            return torch.relu(x) + torch.ones(4)
+
+    with pytest.raises(RuntimeError, match="same device"):
+        everything(Forgets(), torch.empty(1, 4, device=SECOND), "tape")
