@@ -18,6 +18,9 @@ STABLE_TORCH_LIBRARY(linscope, m) {
       "Tensor)");
   m.def(
       "relu_frozen(Tensor x, Tensor decision, float negative_slope, bool channels_last) -> Tensor");
+  m.def(
+      "relu_frozen_(Tensor(a!) x, Tensor decision, float negative_slope, bool channels_last) -> "
+      "()");
 
   m.def(
       "clamp_scope(Tensor x, int references, float min, float max, bool channels_last) -> (Tensor, "
@@ -25,6 +28,9 @@ STABLE_TORCH_LIBRARY(linscope, m) {
   m.def(
       "clamp_frozen(Tensor x, Tensor decision, float min, float max, bool channels_last) -> "
       "Tensor");
+  m.def(
+      "clamp_frozen_(Tensor(a!) x, Tensor decision, float min, float max, bool channels_last) -> "
+      "()");
 
   m.def("gate_scope(Tensor x, int references, int kind) -> (Tensor, Tensor)");
   m.def("gate_frozen(Tensor x, Tensor gate, float shift) -> Tensor");

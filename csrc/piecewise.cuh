@@ -69,10 +69,11 @@ __global__ void __launch_bounds__(kBlock, kResident)
   }
 }
 
+// y may be x: an element is read and written by one thread.
 template <typename Unit, typename T, int VEC>
 __global__ void __launch_bounds__(kBlock, kResident)
-    piecewise_frozen_kernel(Unit unit, PackedShape shape, const T* __restrict__ x,
-                            const uint8_t* __restrict__ decision, T* __restrict__ y) {
+    piecewise_frozen_kernel(Unit unit, PackedShape shape, const T* x,
+                            const uint8_t* __restrict__ decision, T* y) {
   using P = Packing<Unit::bits, VEC>;
   const int64_t items = (shape.sample_size + VEC - 1) / VEC;
   const int64_t step = static_cast<int64_t>(gridDim.x) * blockDim.x;

@@ -67,6 +67,11 @@ void apply(Unit unit, const uint8_t* __restrict pieces, int64_t n, const T* __re
   for (int64_t i = 0; i < n; ++i) y[i] = static_cast<T>(unit.apply(pieces[i], widen(x[i])));
 }
 
+template <typename Unit, typename T>
+void apply_in_place(Unit unit, const uint8_t* __restrict pieces, int64_t n, T* __restrict y) {
+  for (int64_t i = 0; i < n; ++i) y[i] = static_cast<T>(unit.apply(pieces[i], widen(y[i])));
+}
+
 // Calls f(reference, first element, count, first byte) for tiles that stay in the first cache.
 template <int bits, typename F>
 void for_tiles(const PackedShape& shape, const F& f) {
@@ -103,7 +108,12 @@ struct Cpu {
       uint8_t pieces[kTile];
       unpack<Unit::bits>(decision + byte, n, pieces);
       for (int64_t s = r; s < shape.samples; s += shape.references) {
-        apply(unit, pieces, n, x + s * shape.sample_size + i, y + s * shape.sample_size + i);
+        const int64_t at = s * shape.sample_size + i;
+        if (x == y) {
+          apply_in_place(unit, pieces, n, y + at);
+        } else {
+          apply(unit, pieces, n, x + at, y + at);
+        }
       }
     });
   }

@@ -1,5 +1,5 @@
-// relu_scope, relu_frozen, clamp_scope, clamp_frozen: check, guard, allocate, run. `Backend` runs
-// the loops.
+// relu_scope, relu_frozen, clamp_scope, clamp_frozen, and the frozen ones in place: check, guard,
+// allocate, run. `Backend` runs the loops.
 #pragma once
 
 #include "tensors.h"
@@ -29,25 +29,48 @@ struct PiecewiseOps {
     return {y, decision};
   }
 
-  template <template <typename> typename Unit, typename... Args>
-  static Tensor frozen(const char* op, const Tensor& x, const Tensor& decision, bool channels_last,
-                       Args... args) {
-    const PackedShape shape = packed(batch_shape(x, decision.size(0), op), Unit<float>::bits);
+  static PackedShape frozen_shape(const char* op, const Tensor& x, const Tensor& decision,
+                                  int bits) {
+    const PackedShape shape = packed(batch_shape(x, decision.size(0), op), bits);
     STD_TORCH_CHECK(decision.dim() == 2 && decision.scalar_type() == ScalarType::Byte &&
                         (decision.size(1) == shape.row_bytes || x.numel() == 0),
                     op, ": the decision does not belong to samples of ", shape.sample_size,
                     " elements");
+    return shape;
+  }
+
+  // y may be x.
+  template <template <typename> typename Unit, typename... Args>
+  static void apply(const char* op, const PackedShape& shape, const Tensor& x,
+                    const Tensor& decision, const Tensor& y, Args... args) {
+    if (x.numel() == 0) return;
     const typename Backend::Guard guard(x);
-    const Tensor in = dense(x, channels_last), decided = dense(decision, false);
-    Tensor y = empty_as(x, channels_last);
-    if (x.numel() == 0) return y;
+    const Tensor decided = dense(decision, false);
     dispatch_floating(x.scalar_type(), op, [&]<typename scalar_t>() {
       Backend::piecewise_frozen(Unit<wide_t<scalar_t>>{static_cast<wide_t<scalar_t>>(args)...},
-                                shape, in.const_data_ptr<scalar_t>(),
+                                shape, x.const_data_ptr<scalar_t>(),
                                 decided.const_data_ptr<uint8_t>(), y.mutable_data_ptr<scalar_t>(),
                                 guard);
     });
+  }
+
+  template <template <typename> typename Unit, typename... Args>
+  static Tensor frozen(const char* op, const Tensor& x, const Tensor& decision, bool channels_last,
+                       Args... args) {
+    const PackedShape shape = frozen_shape(op, x, decision, Unit<float>::bits);
+    const typename Backend::Guard guard(x);
+    Tensor y = empty_as(x, channels_last);
+    apply<Unit>(op, shape, dense(x, channels_last), decision, y, args...);
     return y;
+  }
+
+  template <template <typename> typename Unit, typename... Args>
+  static void frozen_(const char* op, const Tensor& x, const Tensor& decision, bool channels_last,
+                      Args... args) {
+    const PackedShape shape = frozen_shape(op, x, decision, Unit<float>::bits);
+    STD_TORCH_CHECK(channels_last ? is_channels_last(x) : x.is_contiguous(), op,
+                    ": x is not dense in the decision's order");
+    apply<Unit>(op, shape, x, decision, x, args...);
   }
 
   static std::tuple<Tensor, Tensor> relu_scope(const Tensor& x, int64_t references,
@@ -58,6 +81,10 @@ struct PiecewiseOps {
                             bool channels_last) {
     return frozen<Relu>("relu_frozen", x, decision, channels_last, negative_slope);
   }
+  static void relu_frozen_(const Tensor& x, const Tensor& decision, double negative_slope,
+                           bool channels_last) {
+    frozen_<Relu>("relu_frozen_", x, decision, channels_last, negative_slope);
+  }
   static std::tuple<Tensor, Tensor> clamp_scope(const Tensor& x, int64_t references, double min,
                                                 double max, bool channels_last) {
     return scope<Clamp>("clamp_scope", x, references, channels_last, min, max);
@@ -66,12 +93,18 @@ struct PiecewiseOps {
                              bool channels_last) {
     return frozen<Clamp>("clamp_frozen", x, decision, channels_last, min, max);
   }
+  static void clamp_frozen_(const Tensor& x, const Tensor& decision, double min, double max,
+                            bool channels_last) {
+    frozen_<Clamp>("clamp_frozen_", x, decision, channels_last, min, max);
+  }
 
   static void implement(torch::stable::detail::StableLibrary& m) {
     m.impl("relu_scope", TORCH_BOX(&relu_scope));
     m.impl("relu_frozen", TORCH_BOX(&relu_frozen));
+    m.impl("relu_frozen_", TORCH_BOX(&relu_frozen_));
     m.impl("clamp_scope", TORCH_BOX(&clamp_scope));
     m.impl("clamp_frozen", TORCH_BOX(&clamp_frozen));
+    m.impl("clamp_frozen_", TORCH_BOX(&clamp_frozen_));
   }
 };
 

@@ -41,6 +41,10 @@ if not COMPILED:
         _library.define(_name + _schema)
         _library.impl(_name, _function, "CompositeExplicitAutograd")
 
+    for _name, _function in reference.IN_PLACE.items():
+        _library.define(_name + torch.library.infer_schema(_function, mutates_args=("x",)))
+        _library.impl(_name, _function, "CompositeExplicitAutograd")
+
 # ---- Fakes ----
 
 
@@ -206,3 +210,6 @@ def _vmap_rule(name: str):
 for _name in reference.OPERATORS:
     torch.library.register_fake(f"linscope::{_name}", _FAKES[_name])
     torch.library.register_vmap(f"linscope::{_name}", _vmap_rule(_name))
+
+for _name in reference.IN_PLACE:
+    torch.library.register_fake(f"linscope::{_name}", lambda *args: None)

@@ -13,12 +13,13 @@ from typing import Any
 import torch
 from torch import Tensor, dtype, nn
 from torch._C import DisableTorchFunction
+from torch.autograd import Function
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from .linear import LIKE, LINEAR, NEUTRAL, Linear, writes_in_place
 from .policy import Policy, function_name
-from .rules import RULES, Entry, Fused, UnscopedOperation
+from .rules import RULES, Entry, Fused, Rule, UnscopedOperation
 
 # Marks of different runs differ: a tensor that a module kept from an earlier run is a constant.
 _TOKENS = count()
@@ -172,32 +173,37 @@ class Interception(TorchFunctionMode):
 
     def _freeze(self, entry: Entry, func: Any, args: tuple, kwargs: dict) -> Any:
         args, kwargs, inplace = entry.without_inplace(args, kwargs)
-        target = args[0] if inplace or writes_in_place(func) else None
-        if target is not None and torch.is_grad_enabled():
-            self._mark(spare := target.clone())  # a graph may need what is written over
-            args = (spare, *args[1:])
         if self.policy.uniform:
             rule = entry.under(self.policy.default)
         else:
             rule = entry.under(self.policy.choose(function_name(func), self.module_path()))
         outer, self.function = self.function, func
         try:
-            if isinstance(rule, Fused):
-                y = self.apply(rule, *args, **kwargs)
-            else:
-                with self:  # what the rule is made of is caught in turn
-                    y = rule(self, *args, **kwargs)
+            if inplace or writes_in_place(func):
+                return self.overwrite(rule, *args, **kwargs)
+            y = self._apply(rule, args, kwargs)
         except UnscopedOperation as error:
             raise UnscopedOperation(f"{self.where(func)}: {error}") from error
         finally:
             self.function = outer
-        if target is not None:
-            return target.copy_(y)
         if isinstance(y, Tensor) and not self.probes(y):
             return y.clone()  # a decision, which the network may write into
         if entry.is_gate:
             y._linscope_gate = True  # pyright: ignore[reportAttributeAccessIssue]
         return y
+
+    def _apply(self, rule: Rule, args: tuple, kwargs: dict) -> Any:
+        if isinstance(rule, Fused):
+            return self.apply(rule, *args, **kwargs)
+        with self:  # what the rule is made of is caught in turn
+            return rule(self, *args, **kwargs)
+
+    def overwrite(self, rule: Rule, target: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        """What a rule makes of a tensor, in that tensor's memory."""
+        source = target
+        if torch.is_grad_enabled():  # a graph may need what is written over
+            self._mark(source := target.clone())
+        return write_over(target, self._apply(rule, (source, *args), kwargs))
 
     def frozen_factor(self, first: Tensor, second: Tensor, default: str | None = None) -> str:
         """ "first" or "second": which factor of a product of two activations is the gate."""
@@ -245,6 +251,26 @@ class Interception(TorchFunctionMode):
                 return names[id(owner)]
             frame = frame.f_back
         return ""
+
+
+class _WriteOver(Function):
+    """copy_ for graphs: what was there before gets no gradient, not even one of zeros."""
+
+    @staticmethod
+    def forward(ctx, target, y):
+        ctx.mark_dirty(target)
+        return target.copy_(y)
+
+    @staticmethod
+    def backward(ctx, *grads):
+        return None, grads[0]
+
+
+def write_over(target: Tensor, y: Tensor) -> Tensor:
+    """y in the target's memory."""
+    if torch.is_grad_enabled() and target._base is None:
+        return _WriteOver.apply(target, y)
+    return target.copy_(y)
 
 
 class _Reached(Exception):

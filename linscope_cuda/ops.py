@@ -441,6 +441,41 @@ def clamp_frozen(
     return _ClampFrozen.apply(x, decision, float(min), float(max), channels_last)
 
 
+def relu_frozen_(
+    x: Tensor, decision: Tensor, negative_slope: float = 0.0, channels_last: bool = False
+) -> Tensor:
+    """`relu_frozen` in x's own memory, which must be dense in the decision's order; no gradients.
+
+    >>> _, decision = relu_scope(torch.tensor([[1.0, -1.0]]))
+    >>> relu_frozen_(torch.tensor([[5.0, 5.0]]), decision)  # tensor([[5., 0.]])
+    """
+    _check("relu_frozen_", x, len(decision), decision=decision)
+    _ops.relu_frozen_(x, decision, float(negative_slope), channels_last)
+    return x
+
+
+def clamp_frozen_(
+    x: Tensor,
+    decision: Tensor,
+    min: float = 0.0,
+    max: float = 6.0,
+    channels_last: bool = False,
+) -> Tensor:
+    """`clamp_frozen` in x's own memory, which must be dense in the decision's order; no gradients.
+
+    >>> _, decision = clamp_scope(torch.tensor([[3.0, 9.0]]))
+    >>> clamp_frozen_(torch.tensor([[1.0, 1.0]]), decision, 0, 0)  # tensor([[1., 0.]])
+    """
+    _check("clamp_frozen_", x, len(decision), decision=decision)
+    _ops.clamp_frozen_(x, decision, float(min), float(max), channels_last)
+    return x
+
+
+def is_dense(x: Tensor, channels_last: bool) -> bool:
+    """Whether x lies in memory without gaps in that order."""
+    return is_channels_last(x) if channels_last else x.is_contiguous()
+
+
 def gate_shift(kind: str) -> float:
     """c of a gate's y = A(x0) x + c: 1/2 for "sigmoid", 0 for the others."""
     if kind not in GATES:

@@ -84,6 +84,10 @@ def relu_frozen(x: Tensor, decision: Tensor, negative_slope: float, channels_las
     return y.contiguous(memory_format=memory_format(channels_last))
 
 
+def relu_frozen_(x: Tensor, decision: Tensor, negative_slope: float, channels_last: bool) -> None:
+    x.copy_(relu_frozen(x, decision, negative_slope, channels_last))
+
+
 def clamp_apply(piece: Tensor, x: Tensor, min: float, max: float) -> Tensor:
     saturated = torch.where(piece == 0, min, max).to(x.dtype)
     return torch.where(piece == 1, x, saturated)
@@ -105,6 +109,10 @@ def clamp_frozen(
     piece = unpack(decision, 2, tuple(x.shape[1:]), channels_last)
     y = clamp_apply(piece, by_reference(x, len(decision)), min, max).reshape(x.shape)
     return y.contiguous(memory_format=memory_format(channels_last))
+
+
+def clamp_frozen_(x: Tensor, decision: Tensor, min: float, max: float, channels_last: bool) -> None:
+    x.copy_(clamp_frozen(x, decision, min, max, channels_last))
 
 
 # ---- Smooth switches: y = A(x0) x + shift ----
@@ -405,3 +413,6 @@ OPERATORS: dict[str, Callable] = {
         instance_norm_scope_backward,
     )
 }
+
+# Their first argument is their result.
+IN_PLACE: dict[str, Callable] = {f.__name__: f for f in (relu_frozen_, clamp_frozen_)}

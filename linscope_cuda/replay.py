@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch._C import DisableTorchFunction
 from torch.autograd.graph import saved_tensors_hooks
 
-from .interception import Interception, entries
+from .interception import Interception, entries, write_over
 from .linear import Linear, writes_in_place
 from .policy import Policy, function_name
 from .rules import Fused
 from .rules.entry import Decision
 from .rules.packing import pack, unpack
 from .tape import Entry, Tape, TapeMismatch
+
+_CONVOLUTIONS = {F.conv1d, F.conv2d, F.conv3d}
+_CONVOLUTIONS |= {F.conv_transpose1d, F.conv_transpose2d, F.conv_transpose3d}
 
 
 class Record(Interception):
@@ -77,7 +82,7 @@ class Replay(Interception):
     def run(self, forward, x):
         self.position = 0
         self.storages: set[int] = set()
-        with saved_tensors_hooks(self._save, _shape_only):
+        with saved_tensors_hooks(self._save, _restore):
             y = super().run(forward, x)
         if self.position < len(self.tape):
             entry = self.tape.entries[self.position]
@@ -96,10 +101,18 @@ class Replay(Interception):
             args, kwargs = self._constants(args), self._constants(kwargs)
             return rule.frozen(self._next(args[0]), self.affine, *args, **kwargs)
 
+    def overwrite(self, rule, target, *args, **kwargs):
+        if not isinstance(rule, Fused):
+            return super().overwrite(rule, target, *args, **kwargs)
+        if torch.is_grad_enabled():  # no clone: a frozen operator saves nothing of its input
+            return write_over(target, self.apply(rule, target, *args, **kwargs))
+        return rule.frozen_(self._next(target), self.affine, target, *args, **kwargs)
+
     def on_linear(self, entry: Linear, func: Any, args: tuple, kwargs: dict) -> Any:
         if not torch.is_grad_enabled():
             return self._linear(entry, func, args, kwargs)
         args, kwargs = self._constants(args), self._constants(kwargs)
+        self.saving = func
         self.storages = set(self._probe_storages((args, kwargs)))
         try:
             return self._linear(entry, func, args, kwargs)
@@ -145,15 +158,27 @@ class Replay(Interception):
         elif isinstance(value, dict):
             yield from self._probe_storages(list(value.values()))
 
-    def _save(self, saved: Tensor) -> Tensor | tuple:
+    def _save(self, saved: Tensor) -> Tensor | Callable[[], Tensor]:
+        """What a graph keeps: of the probe, its shape. NaN stands for it, where it counts.
+
+        Convolutions ask for the shape alone, but lay the whole out anew: memory nobody touches is
+        cheaper than NaN.
+        """
         with DisableTorchFunction():
-            if saved.is_floating_point() and saved.untyped_storage()._cdata in self.storages:
-                return saved.shape, saved.new_full((), torch.nan)
-            return saved
+            if not saved.is_floating_point():
+                return saved
+            if saved.untyped_storage()._cdata not in self.storages:
+                return saved
+            if self.saving in _CONVOLUTIONS:
+                return partial(
+                    torch.empty_strided,
+                    saved.shape,
+                    saved.stride(),
+                    dtype=saved.dtype,
+                    device=saved.device,
+                )
+            return partial(torch.Tensor.expand, saved.new_full((), torch.nan), saved.shape)
 
 
-def _shape_only(saved: Tensor | tuple) -> Tensor:
-    if isinstance(saved, Tensor):
-        return saved
-    shape, nan = saved
-    return nan.expand(shape)
+def _restore(saved: Tensor | Callable[[], Tensor]) -> Tensor:
+    return saved if isinstance(saved, Tensor) else saved()

@@ -32,6 +32,10 @@ class Fused(ABC):
     def frozen(self, decision: Decision, affine: bool, *args: Any, **kwargs: Any) -> Tensor:
         """A x + c with a recorded decision, or A x alone where not `affine`."""
 
+    def frozen_(self, decision: Decision, affine: bool, input: Tensor, *args, **kwargs) -> Tensor:
+        """`frozen` in the memory of its input."""
+        return input.copy_(self.frozen(decision, affine, input, *args, **kwargs))
+
     def __call__(self, freeze: Any, *args: Any, **kwargs: Any) -> Tensor:
         return freeze.apply(self, *args, **kwargs)
 

@@ -22,6 +22,16 @@ class Relu(Fused):
     def frozen(self, decision, affine, input):
         return ops.relu_frozen(input, decision["open"], 0.0, decision["channels_last"])
 
+    def frozen_(self, decision, affine, input):
+        return self._frozen_(decision, input, 0.0)
+
+    @staticmethod
+    def _frozen_(decision, input, negative_slope):
+        bits, last = decision["open"], decision["channels_last"]
+        if ops.is_dense(input, last):
+            return ops.relu_frozen_(input, bits, negative_slope, last)
+        return input.copy_(ops.relu_frozen(input, bits, negative_slope, last))
+
     @staticmethod
     def _scope(references, input, negative_slope):
         last = is_channels_last(input)
@@ -35,6 +45,9 @@ class LeakyRelu(Relu):
 
     def frozen(self, decision, affine, input, negative_slope=0.01):
         return ops.relu_frozen(input, decision["open"], negative_slope, decision["channels_last"])
+
+    def frozen_(self, decision, affine, input, negative_slope=0.01):
+        return self._frozen_(decision, input, negative_slope)
 
 
 class PRelu(Relu):
@@ -69,6 +82,13 @@ class Clamp(Fused):
     def frozen(self, decision, affine, input, *args, **kwargs):
         bounds = self._bounds(args, kwargs) if affine else (0.0, 0.0)
         return ops.clamp_frozen(input, decision["pieces"], *bounds, decision["channels_last"])
+
+    def frozen_(self, decision, affine, input, *args, **kwargs):
+        pieces, last = decision["pieces"], decision["channels_last"]
+        bounds = self._bounds(args, kwargs) if affine else (0.0, 0.0)
+        if ops.is_dense(input, last):
+            return ops.clamp_frozen_(input, pieces, *bounds, last)
+        return input.copy_(ops.clamp_frozen(input, pieces, *bounds, last))
 
 
 class Gate(Fused):
