@@ -4,7 +4,7 @@ import pytest
 import torch
 
 import linscope_cuda as ls
-from linscope_cuda import lanczos
+from linscope_cuda.svd import lanczos
 
 
 def matrix(spectrum, N, n, seed=0):
@@ -49,21 +49,26 @@ def test_against_dense(name, rows, transposed, monkeypatch):
     dense = dense.T.contiguous() if transposed else dense
     found = ls.svd(ls.MatrixOperator(dense), k, tol=1e-8, progress=False)
     want = torch.linalg.svdvals(dense)[:k]
+    error, rounding = (found.S - want).abs(), torch.finfo(torch.float64).eps * max(spectrum)
     assert found.converged
-    assert ((found.S - want).abs() <= found.errors).all()
-    assert ((found.S - want).abs() <= 1e-12 * max(spectrum)).all()
+    assert (error <= found.errors).all()
+    assert (found.errors <= 100 * error.clamp(min=rounding)).all()
+    assert (error <= 1e-9 * max(spectrum)).all()
     eye = torch.eye(k, dtype=torch.float64)
     torch.testing.assert_close(found.U @ found.U.T, eye, rtol=0, atol=1e-12)
     torch.testing.assert_close(found.V @ found.V.T, eye, rtol=0, atol=1e-12)
-    residual = (found.V @ dense.T - found.S[:, None] * found.U).norm(dim=1)
-    assert (residual <= 1e-8 * max(spectrum) + 1e-12).all()
+    left, right = (
+        x - found.S[:, None] * y
+        for x, y in ((found.V @ dense.T, found.U), (found.U @ dense, found.V))
+    )
+    assert (torch.cat([left, right], 1).norm(dim=1) <= 1e-3 * max(spectrum)).all()
 
 
 @pytest.mark.parametrize("block", [1, 2, 16])
 def test_any_block(block):
     dense = matrix([0.95**i for i in range(100)], 120, 100)
     found = ls.svd(ls.MatrixOperator(dense), 6, tol=1e-8, block=block, progress=False)
-    torch.testing.assert_close(found.S, torch.linalg.svdvals(dense)[:6], rtol=1e-12, atol=0)
+    torch.testing.assert_close(found.S, torch.linalg.svdvals(dense)[:6], rtol=1e-9, atol=0)
 
 
 def test_a_float32_network():

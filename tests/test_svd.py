@@ -253,7 +253,7 @@ def test_progress_bar(capsys):
     assert capsys.readouterr().err == ""
     found = solve(dense, 2, progress=True)
     shown = capsys.readouterr().err
-    assert "triplet 2/2, sigma 4, error" in shown and f"{found.passes - 4} passes" in shown
+    assert "1/2 triplets, sigma_2 4, error" in shown and f"{found.passes - 4} passes" in shown
 
 
 def test_progress_waits_two_seconds_unless_told(monkeypatch):
@@ -263,7 +263,7 @@ def test_progress_waits_two_seconds_unless_told(monkeypatch):
         seen.append((options["delay"], options["disable"]))
         return tqdm(**{**options, "disable": True})
 
-    monkeypatch.setattr(sys.modules["linscope_cuda.svd"], "tqdm", bar)
+    monkeypatch.setattr(sys.modules["linscope_cuda.svd.solve"], "tqdm", bar)
     for progress in (None, True, False):
         solve(matrix([1.0]), 1, progress=progress)
     assert seen[:2] == [(2, False), (0, False)] and seen[2][1]

@@ -1,0 +1,364 @@
+"""Thick-restart block Golub-Kahan-Lanczos bidiagonalisation.
+
+With A = F, or F^T where that is the taller, two orthonormal bases grow by a block at a time:
+
+    A V = U B,    A^T U = V B^T + P T^T,
+
+P the next block of V; all are kept as rows. Each block is projected off all before it, twice, so
+that B is what A is between the bases and not what a recurrence says. B's singular triplets give
+those of F, and what each lacks is its row of T. A full basis is cut to its best triplets, which
+satisfy the same two lines.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import time
+from dataclasses import dataclass, replace
+from functools import partial
+from math import inf
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from ..operator import gaussian
+from . import checkpoint
+from .bounds import BEYOND, angles, value_bounds
+from .problem import Found, Problem
+
+# Samples per network pass: more of them take fewer passes in sequence, but more samples in all.
+BLOCK = 5
+# Rows of a basis where memory has room for more: beyond, B's own SVD costs more than it saves.
+_ROWS = 256
+# Bytes of the bases on the CPU; on CUDA, half of what is free.
+_BYTES = 2**31
+# The bars are to reach this part of tol: the values compared with others are then good to tol.
+_MARGIN = 0.25
+# Units of the dtype's resolution that a value is uncertain by, after products of products.
+_ROUNDING = 16
+# Writing checkpoints may take this part of the time.
+_SAVING = 0.1
+
+
+@dataclass(frozen=True)
+class State:
+    """Both bases, what A is between them, the next block; replaced, never changed."""
+
+    V: Tensor
+    U: Tensor
+    B: Tensor  # (rows of U, rows of V), on the CPU
+    P: Tensor
+    T: Tensor  # (rows of U, rows of P), on the CPU
+    settled: Tensor  # the values found before random rows were added to show hidden ones
+    block: int  # random rows that it all began with
+    capacity: int  # rows of U before a restart
+    scale: float = 0.0  # the largest |A p| seen
+    rounding: float = 0.0  # the largest difference between products of A and of A^T
+    iteration: int = 0
+    restarts: int = 0
+    trial_until: int = 0  # the iteration up to which those random rows have time
+
+
+class View(NamedTuple):
+    """Singular triplets of B as rows, largest first, what they lack, and how good they are."""
+
+    S: Tensor
+    left: Tensor
+    right: Tensor
+    E: Tensor  # the residuals, in terms of P
+    bounds: Tensor
+    done: int
+
+
+def lanczos(problem: Problem) -> Found:
+    """Block Golub-Kahan-Lanczos with full re-orthogonalisation, restarted where memory ends."""
+    keeper = _Keeper(problem)
+    state = keeper.load() or _start(problem)
+    while True:
+        view = _view(problem, state)
+        problem.partial = partial(_found, problem, state, view, view.done)
+        if state.iteration:
+            _report(problem, state, view)
+        keeper.save(state)
+        following = _next(problem, state, view)
+        if following is None:
+            keeper.save(state, last=True)
+            return _found(problem, state, view, problem.k)
+        state = following
+
+
+def _transposed(problem: Problem) -> bool:
+    """Whether A is F^T."""
+    N, n = problem.op.shape
+    return n > N
+
+
+def _start(problem: Problem) -> State:
+    small, large = sorted(problem.op.shape)
+    device = problem.op.device
+    # One row alone never shows that a value has copies.
+    fitting = max(2, problem.op.max_batch or BLOCK)
+    rows = min(problem.block or min(BLOCK, fitting), small, problem.max_passes // 2)
+    P, _, _ = orthonormal(problem.random(small, rows), problem.empty(small), 0.0)
+    free = torch.cuda.mem_get_info(device)[0] // 2 if device.type == "cuda" else _BYTES
+    # A basis is copied where it grows: each row takes its place twice.
+    room = min(free // (16 * (small + large)), max(_ROWS, 4 * problem.k))
+    none = torch.zeros(0, 0, dtype=torch.float64)
+    return State(
+        V=problem.empty(small),
+        U=problem.empty(large),
+        B=none,
+        P=P,
+        T=none.new_zeros(0, len(P)),
+        settled=none.flatten(),
+        block=len(P),
+        capacity=min(small, max(room, problem.k + 4 * rows)),
+    )
+
+
+def _next(problem: Problem, state: State, view: View) -> State | None:
+    """The state after one block more, or None: nothing is left to do, or to do it with."""
+    if state.iteration:
+        if problem.passes + 2 * len(state.P) > problem.max_passes:
+            return None
+        if view.done == problem.k and not _on_trial(state):
+            found = view.S[: problem.k]
+            shown = _same(found, state.settled, problem.tol) if state.trial_until else False
+            # Rows that know nothing of the old ones get as long as those had.
+            if shown or not (state.trial_until or _copies_may_hide(problem, state, view)):
+                return None
+            widened = _widened(problem, state, found)
+            if widened is None:
+                return None
+            state = widened
+    if len(state.U) + len(state.P) > state.capacity:
+        state = _restarted(problem, state)
+    return _extended(problem, state)
+
+
+def _extended(problem: Problem, state: State) -> State:
+    """One block more in both bases: two network passes of as many samples as P has rows."""
+    A, At = problem.filter, problem.transpose
+    if _transposed(problem):
+        A, At = At, A
+    AP = A(state.P)
+    scale = max(state.scale, AP.norm(dim=1).max().item()) if len(AP) else state.scale
+    # Below this, a direction is rounding: it would only cost a probe.
+    drop = 10 * problem.resolution * scale
+    Q, along, R = orthonormal(AP, state.U, drop)
+    V, U = torch.cat([state.V, state.P]), torch.cat([state.U, Q])
+    rows, columns = state.B.shape
+    B = torch.zeros(len(U), len(V), dtype=torch.float64)
+    B[:rows, :columns], B[:rows, columns:], B[rows:, columns:] = state.B, along.T, R.T
+    AtQ = At(Q) if len(Q) else Q.new_empty(0, V.shape[1])
+    P, back, L = orthonormal(AtQ, V, drop)
+    T = torch.cat([torch.zeros(rows, len(P), dtype=torch.float64), L])
+    # What A and A^T say of the same entries of B.
+    differences = _norm(along.T - state.T), _norm(back - B[rows:])
+    return replace(
+        state,
+        V=V,
+        U=U,
+        B=B,
+        P=P,
+        T=T,
+        scale=scale,
+        rounding=max(state.rounding, *differences),
+        iteration=state.iteration + 1,
+    )
+
+
+def _norm(x: Tensor) -> float:
+    return torch.linalg.matrix_norm(x, 2).item() if x.numel() else 0.0
+
+
+def orthonormal(x: Tensor, basis: Tensor, drop: float) -> tuple[Tensor, Tensor, Tensor]:
+    """x = along basis + R rows, with rows orthonormal and orthogonal to `basis`: (rows, along, R).
+
+    Directions that x has by no more than `drop` are left out; along and R come on the CPU.
+    """
+    along = x @ basis.T
+    x = x - along @ basis
+    again = x @ basis.T
+    x, along = x - again @ basis, along + again
+    # No more rows than the space has left, whatever rounding says.
+    room = min(len(x), basis.shape[1] - len(basis))
+    Q, triangle = torch.linalg.qr(x.T)
+    left, sizes, right = torch.linalg.svd(triangle)
+    kept = int((sizes[:room] > drop).sum())
+    rows, R = (Q @ left[:, :kept]).T, right[:kept].T * sizes[:kept]
+    # A faint row may be rounding along the basis in part: project it at its full length.
+    for _ in range(2):
+        Q, triangle = torch.linalg.qr((rows - (rows @ basis.T) @ basis).T)
+        rows, R = Q.T, R @ triangle.T
+    return rows, along.cpu(), R.cpu()
+
+
+def _view(problem: Problem, state: State) -> View:
+    left, S, right = torch.linalg.svd(state.B, full_matrices=False)
+    E = left.T @ state.T
+    bounds = value_bounds(S, E, problem.k)
+    return View(S, left.T, right, E, bounds, _count_done(problem, state, S, E, bounds))
+
+
+def _count_done(problem: Problem, state: State, S: Tensor, E: Tensor, bounds: Tensor) -> int:
+    """How many of the k leading triplets are as good as asked for, or as rounding lets them be."""
+    if len(state.P) == 0 and state.iteration:
+        return problem.k  # the bases hold every value that their start can show; the rest is 0
+    if len(S) == 0:
+        return 0
+    rounding = _rounding(problem, state, S)
+    fine = bounds <= max(_MARGIN * problem.tol * S[0].item(), rounding)
+    if problem.angle < inf:
+        size, count = E.norm(dim=1)[: problem.k + BEYOND], len(bounds)
+        turned, _ = angles(S[: len(size)], size, problem.tol * S[0].item())
+        fine = fine & ((turned[:count] <= problem.angle) | (size[:count] <= rounding))
+    return int(fine.long().cumprod(0).sum())
+
+
+def _rounding(problem: Problem, state: State, S: Tensor) -> float:
+    scale = S[0].item() if len(S) else 0.0
+    return max(_ROUNDING * problem.resolution * scale, state.rounding)
+
+
+def _restarted(problem: Problem, state: State) -> State:
+    """The best triplets alone: the k wanted and half of the room beyond them."""
+    left, S, right = torch.linalg.svd(state.B, full_matrices=False)
+    kept = min(max(problem.k, (problem.k + state.capacity) // 2), len(S))
+    left, right, device = left.T[:kept], right[:kept], state.U.device
+    return replace(
+        state,
+        V=right.to(device) @ state.V,
+        U=left.to(device) @ state.U,
+        B=S[:kept].diag(),
+        T=left @ state.T,
+        restarts=state.restarts + 1,
+    )
+
+
+def _copies_may_hide(problem: Problem, state: State, view: View) -> bool:
+    """Whether more copies of a found value may exist: b random rows show b of them at most.
+
+    Copies are values too close for the residuals to tell them apart, or for tol.
+    """
+    if len(state.V) == state.V.shape[1]:
+        return False
+    if len(state.P) == 0:
+        return True
+    rows = state.block
+    S, e = view.S[: problem.k], view.E.norm(dim=1)[: problem.k]
+    if len(S) < rows:
+        return False
+    count = len(S) - rows + 1
+    apart = S[:count] - S[rows - 1 :]
+    return bool((apart <= (e[:count] + e[rows - 1 :]).clamp(min=problem.tol * S[0].item())).any())
+
+
+def _same(S: Tensor, before: Tensor, tol: float) -> bool:
+    return len(S) == len(before) and bool(((S - before).abs() <= tol * S[:1]).all())
+
+
+def _on_trial(state: State) -> bool:
+    return len(state.P) > 0 and state.iteration < state.trial_until
+
+
+def _widened(problem: Problem, state: State, found: Tensor) -> State | None:
+    """Random rows beside P, which nothing leads to yet; None if the space is spanned already."""
+    known = torch.cat([state.V, state.P])
+    size = known.shape[1]
+    rows = min(state.block, size - len(known))
+    if rows == 0 == len(state.P):
+        return None
+    added = known[:0]
+    if rows:
+        added, _, _ = orthonormal(problem.random(size, rows), known, 0.0)
+    return replace(
+        state,
+        P=torch.cat([state.P, added]),
+        T=torch.cat([state.T, state.T.new_zeros(len(state.T), len(added))], 1),
+        settled=found,
+        trial_until=2 * state.iteration,
+    )
+
+
+def _report(problem: Problem, state: State, view: View) -> None:
+    at = min(view.done, problem.k - 1, len(view.S) - 1)
+    sigma = error = 0.0
+    if at >= 0:
+        sigma, error = view.S[at].item(), view.bounds[at].item()
+        error = error / view.S[0].item() if error else 0.0
+    problem.report(at + 1, state.iteration, sigma, error, view.done, state.restarts)
+
+
+def _found(problem: Problem, state: State, view: View, count: int) -> Found:
+    """The first triplets, with zeros where the bases end: what is left of F is zero there."""
+    device, (small, _) = state.U.device, sorted(problem.op.shape)
+    seen, spanned = view.S[: problem.k + BEYOND], len(state.P) == 0
+    V, U = view.right[:count].to(device) @ state.V, view.left[:count].to(device) @ state.U
+    missing = max(0, count - len(seen)) if state.iteration else 0
+    for _ in range(missing):  # any vectors serve
+        U, V = torch.cat([U, problem.unit_outside(U)]), torch.cat([V, problem.unit_outside(V)])
+    S = torch.cat([seen, seen.new_zeros(missing)])
+    bounds = torch.cat([view.bounds[:count], seen.new_full((missing,), 0.0 if spanned else inf)])
+    residuals = torch.cat([view.E.norm(dim=1)[: len(seen)], bounds[len(seen) :]])
+    following = S[count:]
+    if spanned:  # nothing is below the last, or zero
+        last = seen.new_tensor([0.0 if len(view.S) < small else -inf])
+        following, residuals = torch.cat([following, last]), torch.cat([residuals, 0 * last.abs()])
+    if _transposed(problem):
+        U, V = V, U
+    rounding = _rounding(problem, state, view.S)
+    return Found(U, V, S[:count], bounds, residuals, following, rounding)
+
+
+class _Keeper:
+    """Keeps the state of one call at `problem.checkpoint`, if it has one, and gives it back."""
+
+    def __init__(self, problem: Problem) -> None:
+        self.problem = problem
+        self.saved, self.cost = -inf, 0.0
+        if problem.checkpoint is None:
+            return
+        seed = hashlib.sha256(problem.generator.get_state().numpy().data).hexdigest()
+        self.facts = {
+            "method": "lanczos",
+            "operator": [list(problem.op.input_shape), list(problem.op.output_shape)],
+            "dtype": str(problem.op.dtype),
+            "k": problem.k,
+            "block": problem.block,
+            "seed": seed[:16],
+        }
+        # What the operator answers says whether it is the same one.
+        size = problem.op.shape[1]
+        probe = gaussian((1, size), torch.Generator().manual_seed(1), problem.op.device)
+        self.answer = problem.filter(probe / size**0.5)
+
+    def load(self) -> State | None:
+        problem, path = self.problem, self.problem.checkpoint
+        if path is None or not path.exists():
+            return None
+        numbers, tensors = checkpoint.load(path, self.facts)
+        device, answer = problem.op.device, tensors.pop("answer").to(problem.op.device)
+        if (answer - self.answer).norm() > problem.resolution**0.5 * answer.norm():
+            raise ValueError(f"checkpoint {str(path)!r} is of another operator: F v differs")
+        problem.generator.set_state(tensors.pop("generator"))
+        problem.passes, problem.sequential = numbers.pop("passes"), numbers.pop("sequential")
+        on_device = {name: tensors.pop(name).to(device) for name in ("V", "U", "P")}
+        return State(**on_device, **tensors, **numbers)
+
+    def save(self, state: State, last: bool = False) -> None:
+        problem, begun = self.problem, time.monotonic()
+        if problem.checkpoint is None or not state.iteration:
+            return
+        if not last and begun - self.saved < self.cost / _SAVING:
+            return
+        values = {f.name: getattr(state, f.name) for f in dataclasses.fields(state)}
+        tensors = {name: x for name, x in values.items() if isinstance(x, Tensor)}
+        numbers = {name: x for name, x in values.items() if name not in tensors}
+        numbers |= {"passes": problem.passes, "sequential": problem.sequential}
+        tensors |= {"answer": self.answer, "generator": problem.generator.get_state()}
+        checkpoint.save(problem.checkpoint, self.facts, numbers, tensors)
+        self.saved = time.monotonic()
+        self.cost = self.saved - begun
