@@ -16,6 +16,7 @@ from .operator import MatrixFreeOperator, MatrixOperator
 from .patch import patch
 from .policy import Policy
 from .rules import UnscopedOperation, register_rule
+from .scipy_operator import from_scipy
 from .scopes import (
     GELUScope,
     HardtanhScope,
@@ -58,6 +59,7 @@ __all__ = [
     "Tape",
     "TapeMismatch",
     "UnscopedOperation",
+    "from_scipy",
     "ops",
     "patch",
     "reference",

@@ -22,6 +22,7 @@ from .field import Field, column_field, detailed_pixel, row_field
 
 METHOD = "lanczos"
 TOLERANCE = 1e-5
+ANGLE = 0.02  # of the vectors, whose pictures are shown
 MAX_PASSES = 500  # per triplet: a cluster may take any number, and the error bars say what is left
 SEED = 0
 
@@ -163,6 +164,7 @@ def explore(
         k=k,
         method=METHOD,
         tol=TOLERANCE,
+        angle=ANGLE,
         max_passes=MAX_PASSES * k,
         generator=torch.Generator().manual_seed(SEED),
         progress=False,
@@ -183,7 +185,12 @@ def explore(
         row=row,
         column=column,
         svd=dataclasses.replace(
-            triplets, **{name: getattr(triplets, name).cpu() for name in ("U", "S", "V", "errors")}
+            triplets,
+            **{
+                field.name: getattr(triplets, field.name).cpu()
+                for field in dataclasses.fields(triplets)
+                if isinstance(getattr(triplets, field.name), Tensor)
+            },
         ),
         tape_bytes=op.tape.nbytes,
         activation_bytes=sum(

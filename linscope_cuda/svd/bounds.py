@@ -27,6 +27,7 @@ from torch import Tensor
 
 # Ritz values beyond the k wanted where a gap is looked for: a cluster may reach past k.
 BEYOND = 16
+_TRIED = 3
 
 
 def value_bounds(S: Tensor, E: Tensor, k: int) -> Tensor:
@@ -44,10 +45,11 @@ def value_bounds(S: Tensor, E: Tensor, k: int) -> Tensor:
     size = e.square().cumsum(0)  # of E1, for each j
     for i in range(len(bounds)):
         below = [j for j in gaps if j > i]
-        if e[i] > 0 and below:
-            # The widest of simple bounds tells which gap serves best, at no cost.
-            j = min(below, key=lambda j: size[j - 1] / (S[i] - upper[j - 1]))
-            bounds[i] = min(bounds[i], _above(S, E, i, j, upper[j - 1]))
+        if e[i] > 0:
+            # A simpler, wider bound tells which gaps serve best, at no cost.
+            below.sort(key=lambda j, i=i: (size[j - 1] / (S[i] - upper[j - 1])).item())
+            for j in below[:_TRIED]:
+                bounds[i] = min(bounds[i], _above(S, E, i, j, upper[j - 1]))
     return bounds
 
 

@@ -38,6 +38,9 @@ _BYTES = 2**31
 _MARGIN = 0.25
 # Units of the dtype's resolution that a value is uncertain by, after products of products.
 _ROUNDING = 16
+# Values are told apart that are so many residuals apart. A hidden value leaves residuals as large
+# as the deviation of those around it, a few times less than their range.
+_TOLD = 8
 # Writing checkpoints may take this part of the time.
 _SAVING = 0.1
 
@@ -215,6 +218,12 @@ def _count_done(problem: Problem, state: State, S: Tensor, E: Tensor, bounds: Te
         size, count = E.norm(dim=1)[: problem.k + BEYOND], len(bounds)
         turned, _ = angles(S[: len(size)], size, problem.tol * S[0].item())
         fine = fine & ((turned[:count] <= problem.angle) | (size[:count] <= rounding))
+    # As many values as there were start rows, so close that their residuals do not tell them
+    # apart, may hide another one. It shows as these shrink, unless they are copies.
+    runs, e = _runs(state, S, problem.k), E.norm(dim=1)
+    sharpest = e.unfold(0, state.block, 1)[: len(runs)].amin(1) if len(runs) else runs
+    apart = (runs > _TOLD * sharpest) | (runs <= problem.tol * S[0]) | (sharpest <= rounding)
+    fine[: len(runs)] &= apart[: len(fine)]
     return int(fine.long().cumprod(0).sum())
 
 
@@ -238,22 +247,21 @@ def _restarted(problem: Problem, state: State) -> State:
     )
 
 
-def _copies_may_hide(problem: Problem, state: State, view: View) -> bool:
-    """Whether more copies of a found value may exist: b random rows show b of them at most.
+def _runs(state: State, S: Tensor, k: int) -> Tensor:
+    """How far apart b values in a row are, for each of the first k: b rows may hide one more."""
+    b = state.block
+    count = max(0, min(k, len(S) - b + 1))
+    return S[:count] - S[b - 1 : b - 1 + count]
 
-    Copies are values too close for the residuals to tell them apart, or for tol.
-    """
+
+def _copies_may_hide(problem: Problem, state: State, view: View) -> bool:
+    """Whether more copies of a found value may exist: b random rows show b of them at most."""
     if len(state.V) == state.V.shape[1]:
         return False
     if len(state.P) == 0:
         return True
-    rows = state.block
-    S, e = view.S[: problem.k], view.E.norm(dim=1)[: problem.k]
-    if len(S) < rows:
-        return False
-    count = len(S) - rows + 1
-    apart = S[:count] - S[rows - 1 :]
-    return bool((apart <= (e[:count] + e[rows - 1 :]).clamp(min=problem.tol * S[0].item())).any())
+    runs = _runs(state, view.S, problem.k)
+    return bool((runs <= problem.tol * view.S[0]).any())
 
 
 def _same(S: Tensor, before: Tensor, tol: float) -> bool:
