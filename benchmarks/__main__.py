@@ -14,9 +14,14 @@ import torch
 import linscope_cuda as ls
 from linscope_cuda.report.info import cuda_problem
 
-from . import kernels, products, storage
+from . import kernels, products, storage, svd
 
-BENCHMARKS = {"kernels": kernels.run, "products": products.run, "storage": storage.run}
+BENCHMARKS = {
+    "kernels": kernels.run,
+    "products": products.run,
+    "storage": storage.run,
+    "svd": svd.run,
+}
 
 
 def table(rows: list[dict]) -> str:

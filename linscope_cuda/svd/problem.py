@@ -100,7 +100,7 @@ class Problem:
         y = product((x * scale).to(self.op.dtype).reshape(-1, *shape))
         self.passes += self.op.passes - before
         self.sequential += math.ceil(len(x) / (self.op.max_batch or max(len(x), 1)))
-        y = y.reshape(len(x), -1).double() / scale
+        y = y.reshape(len(x), math.prod(y.shape[1:])).double() / scale
         if not y.isfinite().all():
             raise ValueError(f"{self.op} gave values that are not finite for a finite probe")
         return y
