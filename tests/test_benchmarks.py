@@ -47,6 +47,17 @@ def test_recorded_activations_give_the_same_filter():
         assert dfv.nbytes > (8 if kind in PIECEWISE else 0) * op.tape.nbytes
 
 
+def test_singular_values_and_what_they_cost(tmp_path):
+    out = tmp_path / "results.json"
+    done = run("svd", "--quick", "--json", str(out))
+    assert done.returncode == 0, done.stderr
+    rows = {row["method"]: row for row in json.loads(out.read_text())["svd"]}
+    assert set(rows) == {"scipy svds", "lanczos", "paper", "paper-literal"}
+    assert rows["lanczos"]["in sequence"] <= rows["paper"]["in sequence"] / 5
+    assert rows["lanczos"]["samples"] < rows["paper"]["samples"]
+    assert rows["lanczos"]["differs by"] <= 2e-6
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [

@@ -221,7 +221,11 @@ def _count_done(problem: Problem, state: State, S: Tensor, E: Tensor, bounds: Te
     # As many values as there were start rows, so close that their residuals do not tell them
     # apart, may hide another one. It shows as these shrink, unless they are copies.
     runs, e = _runs(state, S, problem.k), E.norm(dim=1)
-    sharpest = e.unfold(0, state.block, 1)[: len(runs)].amin(1) if len(runs) else runs
+    # Not the smallest residual of each run, which may be so by chance.
+    second = min(2, state.block)
+    sharpest = (
+        e.unfold(0, state.block, 1)[: len(runs)].kthvalue(second).values if len(runs) else runs
+    )
     apart = (runs > _TOLD * sharpest) | (runs <= problem.tol * S[0]) | (sharpest <= rounding)
     fine[: len(runs)] &= apart[: len(fine)]
     return int(fine.long().cumprod(0).sum())
