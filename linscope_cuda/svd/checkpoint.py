@@ -47,7 +47,8 @@ def load(path: Path, facts: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str
     try:
         with safetensors.safe_open(path, "pt") as file:
             header = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            # Copies: the file may be written anew while they are used.
+            tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
     except safetensors.SafetensorError as error:
         raise ValueError(f"checkpoint {str(path)!r} is damaged or none: {error}") from error
     if header.get("format") != _FORMAT:
