@@ -12,7 +12,7 @@ import safetensors.torch
 import torch
 
 import linscope_cuda as ls
-from linscope_cuda.svd import lanczos
+from linscope_cuda.svd import lanczos, state
 
 ROOT = Path(__file__).parents[1]
 OPTIONS = {"k": 6, "tol": 1e-9, "block": 4, "progress": False}
@@ -36,7 +36,7 @@ def solve(checkpoint=None, **options):
 
 @pytest.fixture(autouse=True)
 def always_saved(monkeypatch):
-    monkeypatch.setattr(lanczos, "_SAVING", float("inf"))
+    monkeypatch.setattr(state, "_SAVING", float("inf"))
     monkeypatch.setattr(lanczos, "_ROWS", 40)  # so that it restarts
 
 
@@ -65,8 +65,8 @@ CHILD = """
     import os, signal, sys
     sys.path.insert(0, {tests!r})
     import test_svd_checkpoint as t
-    from linscope_cuda.svd import checkpoint, lanczos
-    lanczos._SAVING, lanczos._ROWS = float("inf"), 40
+    from linscope_cuda.svd import checkpoint, lanczos, state
+    state._SAVING, lanczos._ROWS = float("inf"), 40
     kill = lambda *ignored: os.kill(os.getpid(), signal.SIGKILL)
     {how}
     t.solve({path!r}, callback=lambda step: step.iteration == {iteration} and kill())
@@ -262,8 +262,8 @@ def test_saving_takes_a_part_of_the_time(tmp_path, monkeypatch):
         now[0] += 1.0
         saves.append(now[0])
 
-    monkeypatch.setattr(lanczos, "_SAVING", 0.1)
-    monkeypatch.setattr(lanczos.time, "monotonic", lambda: now[0])
-    monkeypatch.setattr(lanczos.checkpoint, "save", save)
+    monkeypatch.setattr(state, "_SAVING", 0.1)
+    monkeypatch.setattr(state.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(state.checkpoint, "save", save)
     assert solve(tmp_path / "state").converged
     assert saves == [1.0, 2.0]
