@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <limits>
 #include <vector>
 
 #include "cpu.h"
@@ -8,75 +9,130 @@ namespace {
 
 using namespace linscope;
 
-struct Widen {
-  template <typename T>
-  auto operator()(T x) const {
-    return widen(x);
+// How far each tap lies from its window's corner, in elements, where a plane's pixels are `pixel`
+// elements apart.
+std::vector<int64_t> tap_offsets(const PoolShape& shape, int64_t pixel) {
+  const Window& w = shape.window;
+  std::vector<int64_t> offsets;
+  for (int64_t i = 0; i < w.kernel_h; ++i) {
+    for (int64_t j = 0; j < w.kernel_w; ++j) {
+      offsets.push_back((i * w.dilation_h * shape.in.width + j * w.dilation_w) * pixel);
+    }
+  }
+  return offsets;
+}
+
+// A row of outputs: `width` neighbours in memory share a column, one channel of a contiguous sample
+// or all of a channels_last one.
+struct Row {
+  int64_t reference;
+  int channel, row, width;
+
+  int64_t corner(const PoolShape& shape) const {
+    return shape.in.pixel(row * shape.window.stride_h - shape.window.padding_h,
+                          -shape.window.padding_w);
   }
 };
 
-// Calls f(reference, channel, row, column) for every pixel of the references' planes, in the order
-// of memory.
 template <typename F>
-void for_pixels(const Planes& planes, int64_t references, int64_t work_each, const F& f) {
-  const int64_t c = planes.channels, h = planes.height, w = planes.width;
-  if (planes.channels_last) {
-    parallel_for(references * h, w * c * work_each, [&](int64_t begin, int64_t end) {
-      for (int64_t line = begin; line < end; ++line) {
-        for (int column = 0; column < planes.width; ++column) {
-          for (int channel = 0; channel < planes.channels; ++channel) {
-            f(line / h, channel, static_cast<int>(line % h), column);
-          }
-        }
-      }
-    });
-  } else {
-    parallel_for(references * c, h * w * work_each, [&](int64_t begin, int64_t end) {
-      for (int64_t plane = begin; plane < end; ++plane) {
-        for (int row = 0; row < planes.height; ++row) {
-          for (int column = 0; column < planes.width; ++column)
-            f(plane / c, static_cast<int>(plane % c), row, column);
-        }
-      }
-    });
-  }
+void for_rows(const PoolShape& shape, const F& f) {
+  const Planes& out = shape.out;
+  const int width = out.channels_last ? out.channels : 1;
+  const int64_t groups = out.channels / width;
+  const int64_t work =
+      shape.samples / shape.references + shape.window.kernel_h * shape.window.kernel_w;
+  parallel_for(shape.references * groups * out.height, out.width * width * work,
+               [&](int64_t begin, int64_t end) {
+                 for (int64_t line = begin; line < end; ++line) {
+                   f(Row{line / out.height / groups, static_cast<int>(line / out.height % groups),
+                         static_cast<int>(line % out.height), width});
+                 }
+               });
 }
+
+// The reference's winners of a row, all of its columns at a time: tap after tap, so that the inner
+// loops are vector code. `first` is a column's first tap that falls on the image.
+template <typename T, typename code_t>
+class Contest {
+ public:
+  void hold(const PoolShape& shape, const Row& row, const T* plane, code_t* winners) {
+    const Window& w = shape.window;
+    const int columns = shape.out.width, top = row.row * w.stride_h - w.padding_h;
+    const Window::Taps rows = Window::taps(top, w.kernel_h, w.dilation_h, shape.in.height);
+    best_.assign(static_cast<size_t>(columns) * row.width,
+                 -std::numeric_limits<wide_t<T>>::infinity());
+    winner_.resize(best_.size());
+    for (int column = 0; column < columns; ++column) {
+      const int left = column * w.stride_w - w.padding_w;
+      const int first = Window::taps(left, w.kernel_w, w.dilation_w, shape.in.width).begin;
+      std::fill_n(winner_.begin() + static_cast<int64_t>(column) * row.width, row.width,
+                  rows.begin * w.kernel_w + first);
+    }
+    for (int i = rows.begin; i < rows.end; ++i) {
+      const T* line = plane + shape.in.pixel(top + i * w.dilation_h, 0);
+      for (int j = 0; j < w.kernel_w; ++j) tap(shape, row, line, i, j);
+    }
+    for (size_t k = 0; k < winner_.size(); ++k) winners[k] = static_cast<code_t>(winner_[k]);
+  }
+
+ private:
+  void tap(const PoolShape& shape, const Row& row, const T* line, int i, int j) {
+    const Window& w = shape.window;
+    const int left = j * w.dilation_w - w.padding_w, code = i * w.kernel_w + j;
+    const int begin = left < 0 ? (-left + w.stride_w - 1) / w.stride_w : 0;
+    const int end = std::min(shape.out.width, (shape.in.width - 1 - left) / w.stride_w + 1);
+    if (left >= shape.in.width || begin >= end) return;
+    if (row.width == 1) {
+      const T* x = line + begin * w.stride_w + left;
+      if (w.stride_w == 1) return offer<1>(x, 1, end - begin, code, begin);
+      if (w.stride_w == 2) return offer<2>(x, 2, end - begin, code, begin);
+      return offer<0>(x, w.stride_w, end - begin, code, begin);
+    }
+    for (int column = begin; column < end; ++column) {
+      const int64_t pixel = static_cast<int64_t>(column) * w.stride_w + left;
+      offer<1>(line + pixel * row.width, 1, row.width, code,
+               static_cast<int64_t>(column) * row.width);
+    }
+  }
+
+  template <int kStep>
+  void offer(const T* __restrict x, int64_t step, int64_t n, int code, int64_t at) {
+    wide_t<T>* __restrict best = best_.data() + at;
+    int* __restrict winner = winner_.data() + at;
+    for (int64_t k = 0; k < n; ++k) {
+      const auto value = widen(x[k * (kStep ? kStep : step)]);
+      const bool wins = Window::wins(value, best[k]);
+      best[k] = wins ? value : best[k];
+      winner[k] = wins ? code : winner[k];
+    }
+  }
+
+  std::vector<wide_t<T>> best_;
+  std::vector<int> winner_;
+};
 
 struct Cpu {
   using Guard = CpuGuard;
 
-  static int64_t work(const PoolShape& shape) {
-    return shape.samples / shape.references + shape.window.kernel_h * shape.window.kernel_w;
-  }
-
   template <typename T, typename code_t>
   static void max_pool2d_scope(const PoolShape& shape, const T* x, T* y, code_t* decision,
                                const Guard&) {
-    for_pixels(
-        shape.out, shape.references, work(shape), [&](int64_t r, int channel, int row, int column) {
-          const int winner =
-              shape.window.decide(x + shape.in.base(r, channel), shape.in, row, column, Widen());
-          const int64_t source = shape.window.source(winner, shape.in, row, column);
-          const int64_t target = shape.out.pixel(row, column);
-          decision[shape.out.base(r, channel) + target] = static_cast<code_t>(winner);
-          for (int64_t s = r; s < shape.samples; s += shape.references) {
-            y[shape.out.base(s, channel) + target] = x[shape.in.base(s, channel) + source];
-          }
-        });
+    const std::vector<int64_t> offsets = tap_offsets(shape, shape.in.pixel(0, 1));
+    for_rows(shape, [&](const Row& row) {
+      thread_local Contest<T, code_t> contest;
+      code_t* winners = decision + at(shape.out, row, row.reference);
+      contest.hold(shape, row, x + shape.in.base(row.reference, row.channel), winners);
+      take(shape, row, offsets, x, winners, y);
+    });
   }
 
   template <typename T, typename code_t>
   static void max_pool2d_frozen(const PoolShape& shape, const T* x, const code_t* decision, T* y,
                                 const Guard&) {
-    for_pixels(shape.out, shape.references, work(shape),
-               [&](int64_t r, int channel, int row, int column) {
-                 const int64_t target = shape.out.pixel(row, column);
-                 const int winner = decision[shape.out.base(r, channel) + target];
-                 const int64_t source = shape.window.source(winner, shape.in, row, column);
-                 for (int64_t s = r; s < shape.samples; s += shape.references) {
-                   y[shape.out.base(s, channel) + target] = x[shape.in.base(s, channel) + source];
-                 }
-               });
+    const std::vector<int64_t> offsets = tap_offsets(shape, shape.in.pixel(0, 1));
+    for_rows(shape, [&](const Row& row) {
+      take(shape, row, offsets, x, decision + at(shape.out, row, row.reference), y);
+    });
   }
 
   // A thread has whole planes, so that it can scatter: neighbouring channels of a channels_last
@@ -92,11 +148,20 @@ struct Cpu {
       for (int64_t t = begin; t < end; ++t) {
         const int channel = static_cast<int>(t % tiles) * lanes;
         const int width = std::min(lanes, shape.in.channels - channel);
+        const std::vector<int64_t> offsets = tap_offsets(shape, width);
         const code_t* winners = decision + shape.out.base(t / tiles, channel);
         for (int64_t s = t / tiles; s < shape.samples; s += shape.references) {
-          sums.assign(shape.in.area() * width, 0);
-          scatter(shape, u + shape.out.base(s, channel), winners, width, sums.data());
+          const T* from = u + shape.out.base(s, channel);
           T* out = x + shape.in.base(s, channel);
+          if constexpr (std::is_same_v<T, wide_t<T>>) {
+            if (!shape.in.channels_last) {  // the result holds the sums itself
+              std::fill_n(out, shape.in.area(), T{0});
+              scatter(shape, offsets, from, winners, 1, out);
+              continue;
+            }
+          }
+          sums.assign(shape.in.area() * width, 0);
+          scatter(shape, offsets, from, winners, width, sums.data());
           const int64_t pixel = shape.in.pixel(0, 1);
           for (int64_t i = 0; i < shape.in.area(); ++i) {
             for (int c = 0; c < width; ++c)
@@ -107,15 +172,36 @@ struct Cpu {
     });
   }
 
+ private:
+  static int64_t at(const Planes& planes, const Row& row, int64_t sample) {
+    return planes.base(sample, row.channel) + planes.pixel(row.row, 0);
+  }
+
   template <typename T, typename code_t>
-  static void scatter(const PoolShape& shape, const T* u, const code_t* winners, int width,
-                      wide_t<T>* sums) {
-    const Planes local{width, shape.in.height, shape.in.width, true};
+  static void take(const PoolShape& shape, const Row& row, const std::vector<int64_t>& offsets,
+                   const T* x, const code_t* winners, T* y) {
+    const int64_t step = shape.in.pixel(0, shape.window.stride_w);
+    for (int64_t s = row.reference; s < shape.samples; s += shape.references) {
+      const T* from = x + shape.in.base(s, row.channel);
+      int64_t corner = row.corner(shape), k = 0;
+      T* to = y + at(shape.out, row, s);
+      for (int column = 0; column < shape.out.width; ++column, corner += step) {
+        for (int c = 0; c < row.width; ++c, ++k) to[k] = from[corner + offsets[winners[k]] + c];
+      }
+    }
+  }
+
+  template <typename T, typename code_t>
+  static void scatter(const PoolShape& shape, const std::vector<int64_t>& offsets, const T* u,
+                      const code_t* winners, int width, wide_t<T>* sums) {
+    const Window& w = shape.window;
     for (int row = 0; row < shape.out.height; ++row) {
-      for (int column = 0; column < shape.out.width; ++column) {
+      int64_t corner = (static_cast<int64_t>(row) * w.stride_h - w.padding_h) * shape.in.width;
+      corner = (corner - w.padding_w) * width;
+      for (int column = 0; column < shape.out.width; ++column, corner += w.stride_w * width) {
         const int64_t at = shape.out.pixel(row, column);
         for (int c = 0; c < width; ++c) {
-          sums[shape.window.source(winners[at + c], local, row, column) + c] += widen(u[at + c]);
+          sums[corner + offsets[winners[at + c]] + c] += widen(u[at + c]);
         }
       }
     }

@@ -251,6 +251,11 @@ struct Window {
             behind > 0 ? kernel - (behind + dilation - 1) / dilation : kernel};
   }
 
+  template <typename T>
+  static LINSCOPE_FN bool wins(T value, T best) {
+    return value > best || value != value;
+  }
+
   // The number of the winning tap: the first of equal values, the last NaN if there is any, as in
   // torch.
   template <typename T, typename Widen>
@@ -264,7 +269,7 @@ struct Window {
     for (int i = rows.begin; i < rows.end; ++i) {
       for (int j = columns.begin; j < columns.end; ++j) {
         const auto value = widen(plane[in.pixel(top + i * dilation_h, left + j * dilation_w)]);
-        if (winner < 0 || value > best || value != value) {
+        if (winner < 0 || wins(value, best)) {
           best = value;
           winner = i * kernel_w + j;
         }

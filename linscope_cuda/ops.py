@@ -56,7 +56,13 @@ def _check(op: str, x: Tensor, references: int, dims: int = 1, **others: Tensor 
 
 
 # Each Function gives torch the derivative of an operator; batching is the operator's own
-# (register_vmap).
+# (register_vmap). A gradient that nobody differentiates takes the operator itself: a Function costs
+# as much time as a small kernel.
+
+
+def _differentiated() -> bool:
+    return torch.is_grad_enabled() or torch.autograd.forward_ad._current_level >= 0
+
 
 
 class _Relu(Function):
@@ -97,7 +103,8 @@ class _ReluFrozen(Function):
 
     @staticmethod
     def backward(ctx, grad_y):
-        return _ReluFrozen.apply(grad_y, *ctx.saved_tensors, *ctx.constants), None, None, None
+        frozen = _ReluFrozen.apply if _differentiated() else _ops.relu_frozen
+        return frozen(grad_y, *ctx.saved_tensors, *ctx.constants), None, None, None
 
     @staticmethod
     def jvp(ctx, tangent, *_):
@@ -146,8 +153,8 @@ class _ClampFrozen(Function):
     @staticmethod
     def backward(ctx, grad_y):
         (decision,) = ctx.saved_tensors
-        grad_x = _ClampFrozen.apply(grad_y, decision, 0.0, 0.0, ctx.channels_last)
-        return grad_x, None, None, None, None
+        frozen = _ClampFrozen.apply if _differentiated() else _ops.clamp_frozen
+        return frozen(grad_y, decision, 0.0, 0.0, ctx.channels_last), None, None, None, None
 
     @staticmethod
     def jvp(ctx, tangent, *_):
