@@ -64,7 +64,6 @@ def _differentiated() -> bool:
     return torch.is_grad_enabled() or torch.autograd.forward_ad._current_level >= 0
 
 
-
 class _Relu(Function):
     generate_vmap_rule = True
 

@@ -82,6 +82,7 @@ class Replay(Interception):
     def run(self, forward, x):
         self.position = 0
         self.storages: set[int] = set()
+        self.stand_ins = _StandIns()
         with saved_tensors_hooks(self._save, _restore):
             y = super().run(forward, x)
         if self.position < len(self.tape):
@@ -159,25 +160,33 @@ class Replay(Interception):
             yield from self._probe_storages(list(value.values()))
 
     def _save(self, saved: Tensor) -> Tensor | Callable[[], Tensor]:
-        """What a graph keeps: of the probe, its shape. NaN stands for it, where it counts.
-
-        Convolutions ask for the shape alone, but lay the whole out anew: memory nobody touches is
-        cheaper than NaN.
-        """
+        """What a graph keeps: of the probe, its shape. NaN stands for it, where it counts."""
         with DisableTorchFunction():
             if not saved.is_floating_point():
                 return saved
             if saved.untyped_storage()._cdata not in self.storages:
                 return saved
             if self.saving in _CONVOLUTIONS:
-                return partial(
-                    torch.empty_strided,
-                    saved.shape,
-                    saved.stride(),
-                    dtype=saved.dtype,
-                    device=saved.device,
-                )
+                return self.stand_ins.of(saved)
             return partial(torch.Tensor.expand, saved.new_full((), torch.nan), saved.shape)
+
+
+class _StandIns:
+    """Tensors of any shape in one piece of memory that nobody writes or reads.
+
+    A convolution's transpose asks its input for the shape alone, but wants it dense: NaN would have
+    to be written out, and memory of its own for each call would have to be found.
+    """
+
+    def __init__(self) -> None:
+        self.memory: dict[tuple[torch.dtype, torch.device], Tensor] = {}
+
+    def of(self, like: Tensor) -> Callable[[], Tensor]:
+        kind, shape, stride = (like.dtype, like.device), like.shape, like.stride()
+        size = 1 + sum((n - 1) * step for n, step in zip(shape, stride, strict=True))
+        if kind not in self.memory or self.memory[kind].numel() < size:
+            self.memory[kind] = like.new_empty(size)
+        return lambda: self.memory[kind].as_strided(shape, stride)
 
 
 def _restore(saved: Tensor | Callable[[], Tensor]) -> Tensor:
