@@ -1,0 +1,84 @@
+"""torchvision's families with seeded weights, patched and taped as they come."""
+
+import pytest
+import torch
+from torch import nn
+
+import linscope_cuda as ls
+
+models = pytest.importorskip("torchvision").models
+
+# Small inputs that every layer survives, and the size the networks were made for.
+SIZES = {
+    "alexnet": (96, 224),
+    "vgg19": (64, 224),
+    "vgg19_bn": (64, 224),
+    "resnet18": (64, 224),
+    "resnet152": (64, 224),
+    "squeezenet1_1": (64, 224),
+    "densenet161": (64, 224),
+    "googlenet": (64, 224),
+    "inception_v3": (96, 299),
+    "mobilenet_v2": (64, 224),
+    "mobilenet_v3_large": (64, 224),
+    "efficientnet_b0": (64, 224),
+    "convnext_tiny": (64, 224),
+    "shufflenet_v2_x1_0": (64, 224),
+    "regnet_y_400mf": (64, 224),
+    "vit_b_16": (224, 224),
+    "swin_t": (64, 224),
+}
+
+
+def build(name: str) -> nn.Module:
+    """Seeded, with running statistics and scales that are not those of a fresh network."""
+    extra = {"init_weights": False} if name in ("googlenet", "inception_v3") else {}
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = getattr(models, name)(weights=None, **extra)
+        for module_name, module in model.named_modules():
+            if isinstance(module, nn.BatchNorm2d):
+                assert module.running_mean is not None and module.running_var is not None
+                module.running_mean.normal_(0, 0.1)
+                module.running_var.uniform_(0.5, 1.5)
+            if module_name == "heads.head":  # zeros in a fresh vision transformer
+                nn.init.normal_(module.weight, std=0.02)
+    return model.eval()
+
+
+def image(size: int, dtype: torch.dtype) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(0)
+    return torch.randn(1, 3, size, size, generator=generator, dtype=dtype)
+
+
+@pytest.mark.parametrize("name", SIZES)
+def test_certificate_in_float64(name):
+    model, x0 = build(name).double(), image(SIZES[name][0], torch.float64)
+    before = {k: v.clone() for k, v in model.state_dict().items()}
+    op = ls.LinearInterpreter(model, x0)
+    certificate = op.certify()
+    assert certificate.ok, str(certificate)
+    x1 = torch.randn_like(x0)
+    with ls.patch(model) as scoped, torch.no_grad():
+        y = scoped(torch.cat([x0, x1]))
+    assert (y[1:] - op(x1)).norm() < 1e-11 * op(x1).norm()
+    assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
+
+
+@pytest.mark.parametrize("name", SIZES)
+def test_certificate_in_float32_at_full_size(name):
+    op = ls.LinearInterpreter(build(name), image(SIZES[name][1], torch.float32))
+    certificate = op.certify()
+    assert certificate.ok, str(certificate)
+
+
+def test_a_segmentation_network_by_its_outputs_name():
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = models.segmentation.fcn_resnet50(weights=None, weights_backbone=None, num_classes=3)
+    x0 = image(33, torch.float64)
+    model = model.double().eval()
+    with pytest.raises(TypeError, match="returned OrderedDict.*output="):
+        ls.LinearInterpreter(model, x0)
+    op = ls.LinearInterpreter(model, x0, output="out")
+    assert op.output_shape == (3, 33, 33) and op.certify().ok
