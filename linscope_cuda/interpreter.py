@@ -7,6 +7,7 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from copy import copy
 from functools import partial
 from operator import index as as_int
@@ -18,7 +19,7 @@ from torch import Tensor, nn
 from . import tape_file
 from .certificate import Certificate, CertificateError, certify, require_linear
 from .interception import Interception
-from .memory import peak_bytes
+from .memory import Meter, peak_bytes
 from .network import Network, plain_model, require_frozen
 from .operator import MatrixFreeOperator
 from .patch import DoubledBatch
@@ -77,7 +78,7 @@ class LinearInterpreter(MatrixFreeOperator):
         self.differentiable = differentiable
         self.max_bytes = max_bytes
         self.x0 = x0.detach()
-        self._watch, self._stop = check, None
+        self._watch, self._stop, self._bytes_of_a_pass = check, None, 0
         self._start(self._record())
         if len(self.output) != 1:
             raise ValueError(
@@ -161,8 +162,11 @@ class LinearInterpreter(MatrixFreeOperator):
             os.makedirs(self.storage, exist_ok=True)
             run.keep = partial(tape_file.keep_in, self.storage)
         run.watch, run.stop = self._watch, self._stop
-        with torch.no_grad(), self.network.settings(self.x0.device):
-            return run.tape(self.network, self.x0)
+        meter = Meter() if self._watch else nullcontext()
+        with torch.no_grad(), self.network.settings(self.x0.device), meter:
+            tape = run.tape(self.network, self.x0)
+        self._bytes_of_a_pass = meter.peak if isinstance(meter, Meter) else 0
+        return tape
 
     def _replay(self, x: Tensor, affine: bool) -> Tensor:
         return self._run(Replay(self.model, self.tape, affine, self.policy), x)
@@ -190,8 +194,12 @@ class LinearInterpreter(MatrixFreeOperator):
 
     @torch.no_grad()
     def _require_linear(self) -> None:
+        # Two probes together, where their products, of two passes each, fit in.
+        self.max_batch = 2 if 4 * self._bytes_of_a_pass <= self.max_bytes else 1
         try:
-            return require_linear(self)
+            require_linear(self)
+            self.max_batch = None if self.max_batch == 2 else 1
+            return
         except (CertificateError, TapeMismatch):
             if self.max_batch == 1 or self.storage == "none":
                 raise
@@ -234,8 +242,6 @@ class LinearInterpreter(MatrixFreeOperator):
 
     def _affordable_batch(self) -> int:
         def products() -> None:
-            with torch.no_grad():
-                self._raw_filter(self._zeros(1, *self.input_shape))
             probe = self._zeros(1, *self.input_shape).requires_grad_()
             with torch.enable_grad():
                 y = self._raw_filter(probe)

@@ -15,8 +15,8 @@ aten = torch.ops.aten
 _CONVOLUTIONS = {aten.convolution.default, aten.convolution_backward.default}
 
 
-class _Meter(TorchDispatchMode):
-    """Bytes of the storages alive, and the most there were at a time."""
+class Meter(TorchDispatchMode):
+    """Bytes of the storages made within that are alive, and the most there were at a time."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -51,7 +51,7 @@ def peak_bytes(computation: Callable[[], object]) -> int:
 
     >>> peak_bytes(lambda: torch.zeros(1000).relu())   # 8000
     """
-    meter = _Meter()
+    meter = Meter()
     with FakeTensorMode(allow_non_fake_inputs=True), meter:
         computation()
     return meter.peak

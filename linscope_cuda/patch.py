@@ -89,16 +89,21 @@ def patch(
         run = DoubledBatch(model, references, chosen)
         y = run.run(lambda batch: model(batch, *args, **kwargs), x)
         if check:
-            _compare(y[:references], model, x[:references], args, kwargs)
+            given = (v[:references] if _has(v, len(x)) else v for v in args)
+            named = {k: v[:references] if _has(v, len(x)) else v for k, v in kwargs.items()}
+            with torch.no_grad():
+                _compare(y[:references], model(x[:references].clone(), *given, **named))
             check = False
         return y
 
     yield scoped
 
 
-@torch.no_grad()
-def _compare(y: Tensor, model: nn.Module, x0: Tensor, args: tuple, kwargs: dict) -> None:
-    want = model(x0.clone(), *args, **kwargs)
+def _has(value: Any, samples: int) -> bool:
+    return isinstance(value, Tensor) and value.dim() > 0 and len(value) == samples
+
+
+def _compare(y: Tensor, want: Tensor) -> None:
     digits = torch.finfo(y.dtype).eps ** 0.5
     if y.shape != want.shape or not torch.allclose(y, want, digits, digits, equal_nan=True):
         raise UnscopedOperation(

@@ -25,14 +25,15 @@ SIZES = {
     "convnext_tiny": (64, 224),
     "shufflenet_v2_x1_0": (64, 224),
     "regnet_y_400mf": (64, 224),
-    "vit_b_16": (224, 224),
+    "vit_b_16": (64, 224),
     "swin_t": (64, 224),
 }
 
 
-def build(name: str) -> nn.Module:
+def build(name: str, size: int) -> nn.Module:
     """Seeded, with running statistics and scales that are not those of a fresh network."""
-    extra = {"init_weights": False} if name in ("googlenet", "inception_v3") else {}
+    extra: dict[str, int] = {"init_weights": 0} if name in ("googlenet", "inception_v3") else {}
+    extra |= {"image_size": size} if name == "vit_b_16" else {}
     with torch.random.fork_rng():
         torch.manual_seed(0)
         model = getattr(models, name)(weights=None, **extra)
@@ -53,7 +54,8 @@ def image(size: int, dtype: torch.dtype) -> torch.Tensor:
 
 @pytest.mark.parametrize("name", SIZES)
 def test_certificate_in_float64(name):
-    model, x0 = build(name).double(), image(SIZES[name][0], torch.float64)
+    size = SIZES[name][0]
+    model, x0 = build(name, size).double(), image(size, torch.float64)
     before = {k: v.clone() for k, v in model.state_dict().items()}
     op = ls.LinearInterpreter(model, x0)
     certificate = op.certify()
@@ -67,7 +69,8 @@ def test_certificate_in_float64(name):
 
 @pytest.mark.parametrize("name", SIZES)
 def test_certificate_in_float32_at_full_size(name):
-    op = ls.LinearInterpreter(build(name), image(SIZES[name][1], torch.float32))
+    size = SIZES[name][1]
+    op = ls.LinearInterpreter(build(name, size), image(size, torch.float32))
     certificate = op.certify()
     assert certificate.ok, str(certificate)
 
@@ -78,7 +81,7 @@ def test_a_segmentation_network_by_its_outputs_name():
         model = models.segmentation.fcn_resnet50(weights=None, weights_backbone=None, num_classes=3)
     x0 = image(33, torch.float64)
     model = model.double().eval()
-    with pytest.raises(TypeError, match="returned OrderedDict.*output="):
+    with pytest.raises(TypeError, match=r"returned OrderedDict.*output="):
         ls.LinearInterpreter(model, x0)
     op = ls.LinearInterpreter(model, x0, output="out")
     assert op.output_shape == (3, 33, 33) and op.certify().ok
