@@ -1,5 +1,6 @@
 """What is kept for an image, what products hold beside it, and the budget they are cut to."""
 
+import os
 import subprocess
 import sys
 
@@ -36,7 +37,7 @@ def held(build_graph) -> tuple[int, object]:
 @pytest.mark.parametrize("samples", [1, 4])
 def test_a_graph_of_the_transpose_holds_no_activation(samples):
     torch.manual_seed(0)
-    model = networks.EDSR(blocks=6, features=16, scale=2).eval().requires_grad_(False)
+    model = networks.EDSR(blocks=12, features=16, scale=2).eval().requires_grad_(False)
     x0 = torch.randn(1, 3, 24, 32)
     op = ls.LinearInterpreter(model, x0, check=False)
     ours, (probe, y) = held(lambda: op._graph(samples))
@@ -121,8 +122,11 @@ def test_resident_memory_stays_within_the_budget():
 
     def peak(whose):
         command = [sys.executable, "-c", PROGRAM, whose, str(budget)]
-        return int(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+        # glibc gives freed memory back at once, so that resident is what lives.
+        environment = {**os.environ, "MALLOC_MMAP_THRESHOLD_": "65536"}
+        done = subprocess.run(command, check=True, capture_output=True, text=True, env=environment)
+        return int(done.stdout)
 
     ours = peak("ours")
-    assert ours < 1.25 * budget
-    assert peak("torch's") > 2 * ours
+    assert ours < budget
+    assert peak("torch's") > 3 * ours
