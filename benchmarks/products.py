@@ -1,40 +1,55 @@
-"""F v and F^T u of networks: tape, doubled batch, recorded activations (DFV), plain passes."""
+"""F v and F^T u of networks: tape, doubled batch, recorded activations (DFV), plain passes.
+
+Plain is what torch itself takes: a forward pass for F v, a forward and a backward pass with frozen
+weights for F^T u.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 
 import torch
+from torch import Tensor, nn
 
 import linscope_cuda as ls
 from linscope_cuda.zoo import networks
 
 from .dfv import DFV
+from .storage import vgg19
 from .timing import seconds
 
-NETWORKS = {
-    "EDSR-baseline x2, 96x96": (lambda: networks.EDSR.baseline(scale=2), (1, 3, 96, 96)),
-    "CycleGAN-9, 128x128": (lambda: networks.CycleGAN(), (1, 3, 128, 128)),
-    "SqueezeNet 1.1, 227x227": (lambda: networks.SqueezeNet(), (1, 3, 227, 227)),
+Build = Callable[[], nn.Module]
+
+NETWORKS: dict[str, tuple[Build, tuple[int, ...]]] = {
+    "SqueezeNet 1.1, 227x227": (networks.SqueezeNet, (3, 227, 227)),
+    "VGG-19, 224x224": (vgg19, (3, 224, 224)),
+    "EDSR-baseline x2, 96x96": (networks.EDSR.baseline, (3, 96, 96)),
+    "CycleGAN-9, 128x128": (networks.CycleGAN, (3, 128, 128)),
 }
-SMALL = {"PixelShuffle-4 x3, 24x24": (lambda: networks.PixelShuffle4(3), (1, 3, 24, 24))}
+SMALL: dict[str, tuple[Build, tuple[int, ...]]] = {
+    "PixelShuffle-4 x3, 24x24": (lambda: networks.PixelShuffle4(3), (3, 24, 24))
+}
 
 
 def run(device: torch.device, quick: bool = False) -> list[dict]:
-    """A row per network and product: milliseconds of each way, and the bytes each keeps for x0."""
+    """A row per network, batch and product: milliseconds of each way, and the bytes each keeps."""
     rows = []
     for name, (build, shape) in (SMALL if quick else NETWORKS).items():
         torch.manual_seed(0)
         model = build().eval().requires_grad_(False).to(device)
-        rows += _network(name, model, torch.randn(shape).to(device), 3 if quick else 9)
+        for batch, rounds in ((1, 3), (2, 3)) if quick else ((1, 15), (8, 7)):
+            rows += _network(name, model, torch.randn(1, *shape).to(device), batch, rounds)
     return rows
 
 
-def _network(name: str, model: torch.nn.Module, x0: torch.Tensor, rounds: int) -> list[dict]:
+def _network(name: str, model: nn.Module, x0: Tensor, batch: int, rounds: int) -> list[dict]:
     tape = ls.LinearInterpreter(model, x0)
     doubled, dfv = ls.LinearInterpreter(model, x0, storage="none"), DFV(model, x0)
+    tape.max_batch = doubled.max_batch = batch
     _ = doubled.residual
-    x, u = torch.randn_like(x0), torch.randn_like(tape.output)
+    x = torch.randn(batch, *x0.shape[1:]).to(x0)
+    u = torch.randn(batch, *tape.output_shape).to(x0)
     for peer in (doubled, dfv):  # correct first
         for product, probe in (("filter", x), ("transpose", u)):
             got, want = getattr(peer, product)(probe), getattr(tape, product)(probe)
@@ -56,5 +71,7 @@ def _network(name: str, model: torch.nn.Module, x0: torch.Tensor, rounds: int) -
         candidates = {w: partial(getattr(op, product), probe) for w, op in ways.items()}
         taken = seconds({**candidates, "plain": plain}, rounds)
         times = {f"{w} ms": 1e3 * t for w, t in taken.items()}
-        rows.append({"network": name, "product": product, **times, **kept})
+        share = taken["tape"] / taken["plain"]
+        row = {"network": name, "batch": batch, "product": product, **times}
+        rows.append({**row, "tape of plain": share, **kept})
     return rows

@@ -27,7 +27,7 @@ def test_table_1_and_quick_products(tmp_path):
     assert counted == [pytest.approx(v, abs=0.05) for v in (58.0, 90.1, 4147.2)]
     tape = [row["tape MB"] * 1e6 / 2**20 for row in results["storage"]]
     assert tape[0] <= 3.4 and tape[1] <= 3.7 and tape[2] <= 128
-    assert len(results["products"]) == 2 and [row["kernel"] for row in results["kernels"]] == list(
+    assert len(results["products"]) == 4 and [row["kernel"] for row in results["kernels"]] == list(
         reference.OPERATORS
     )
     assert not list(tmp_path.glob("*.part"))

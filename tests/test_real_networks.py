@@ -98,3 +98,37 @@ def test_a_receptive_filter_of_squeezenet_is_the_gradient_of_its_score():
     (gradient,) = torch.autograd.grad(score, x0)
     op = ls.LinearInterpreter(model, x0)
     assert relative(op.rows([285]), gradient) < 1e-12
+
+
+# Trained weights that are fetched: pixels on a side for float64, and as people would use them.
+FETCHED = {
+    "squeezenet1_1": (227, 227),
+    "efficientnet_lite0": (224, 224),
+    "upconv7_photo": (24, 96),
+    "cyclegan_vintage": (32, 256),
+    "style26": (32, 128),
+    "hed": (48, 160),
+}
+
+
+@pytest.mark.network
+@pytest.mark.parametrize("full", [False, True], ids=["float64", "float32 at full size"])
+@pytest.mark.parametrize("name", FETCHED)
+def test_trained_networks_are_certified(name, full):
+    network, dtype = ls.zoo.load(name), torch.float32 if full else torch.float64
+    model, x0 = network.model.to(dtype), cat(network, FETCHED[name][full]).to(dtype)
+    op = ls.LinearInterpreter(model, x0)
+    certificate = op.certify()
+    assert certificate.ok, str(certificate)
+    with ls.patch(model) as scoped, torch.no_grad():
+        y = scoped(torch.cat([x0, x0.flip(3)]))
+    want = op(x0.flip(3))
+    scale = max(want.norm(), op.residual.norm())
+    assert (y[1:] - want).norm() < (1e-4 if full else 1e-11) * scale
+
+
+@pytest.mark.parametrize("name", SIZES)
+def test_networks_without_a_fetch_are_certified(name):
+    network = ls.zoo.load(name)
+    certificate = ls.LinearInterpreter(network.model, cat(network, 64)).certify()
+    assert certificate.ok, str(certificate)
