@@ -164,11 +164,12 @@ def register_rule(torch_function: Callable, rule: Rule, policy: str | None = Non
 
     A rule is a function of `freeze` and the call's own arguments. `freeze(decide, x)` is decide(x0)
     for all samples, a tensor or a tuple of tensors with the batch first, recorded on the tape; what
-    else the rule does to x must be linear. It serves every policy, or the one named.
-
-    >>> ls.register_rule(torch.sinc, lambda freeze, x: x * freeze(sinc_slope, x))
-
+    else the rule does to x must be linear, or have rules. It serves every policy, or the one named.
     TypeError if one of the two cannot be called, ValueError for an unknown policy.
+
+    >>> def sinc(freeze, x):                     # sin(pi x) / (pi x), read as a gate times x
+    ...     return x * freeze(lambda x0: torch.sinc(x0) / x0, x)
+    >>> ls.register_rule(torch.sinc, sinc)
     """
     for what in (torch_function, rule):
         if not callable(what):
