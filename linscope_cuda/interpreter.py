@@ -185,7 +185,7 @@ class LinearInterpreter(MatrixFreeOperator):
         """Measures y0 = f(x0), y0 = F x0 + r, linearity and the adjoint on random probes.
 
         Returns errors, a tolerance of the dtype and, where one is out of it, the first call at
-        which the frozen network departs. About 15 passes; `generator` None is a fixed seed.
+        which the frozen network departs. About 12 passes; `generator` None is a fixed seed.
 
         >>> op.certify().ok
         """

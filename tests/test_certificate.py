@@ -208,3 +208,11 @@ def test_no_warning_on_a_plain_network():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         ls.LinearInterpreter(build(Image), example(Image))
+
+
+@pytest.mark.parametrize("storage", ["tape", "none"])
+def test_a_filter_that_a_large_residual_hides_is_no_impostor(storage):
+    model = build(Image, dtype=torch.float32)
+    model.tail.bias.data += 1e8
+    op = ls.LinearInterpreter(model, example(Image).float(), storage=storage)
+    assert op.certify().ok
