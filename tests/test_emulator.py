@@ -140,6 +140,7 @@ def test_relu(build_name: str, dtype: torch.dtype, slope: float) -> None:
         u = batch(run, dtype, 3 * run.case.references)
         frozen = run.operators.relu_frozen(u, decision, slope, last)
         same_bits(frozen, cpu.relu_frozen(u, decision, slope, last), run)
+        same_bits(run.operators.relu_frozen_(u, decision, slope, last), frozen, run)
 
 
 @everywhere
@@ -155,6 +156,7 @@ def test_clamp(build_name: str, dtype: torch.dtype) -> None:
         for low, high in ((-0.5, 1.25), (0.0, 0.0)):
             frozen = run.operators.clamp_frozen(u, decision, low, high, last)
             same_bits(frozen, cpu.clamp_frozen(u, decision, low, high, last), run)
+            same_bits(run.operators.clamp_frozen_(u, decision, low, high, last), frozen, run)
 
 
 @everywhere

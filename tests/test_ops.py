@@ -524,3 +524,24 @@ def _elsewhere(shape, dtype=torch.float32):
 def test_tensors_on_different_devices_are_refused(call, name):
     with pytest.raises(ValueError, match=f"x is on cpu, {name} on meta"):
         call(torch.ones(1, 2, 4, 4))
+
+
+@pytest.mark.parametrize("channels_last", [False, True])
+@pytest.mark.parametrize("samples", [1, 3])
+def test_in_place_is_the_same_in_the_inputs_memory(channels_last, samples):
+    layout = torch.channels_last if channels_last else torch.contiguous_format
+    x0 = here(torch.randn(1, 5, 7, 9)).contiguous(memory_format=layout)
+    x = here(torch.randn(samples, 5, 7, 9)).contiguous(memory_format=layout)
+    _, open = ops.relu_scope(x0)
+    _, piece = ops.clamp_scope(x0, 1, -0.5, 0.5)
+    for frozen, frozen_, arguments in (
+        (ops.relu_frozen, ops.relu_frozen_, (open, 0.2, channels_last)),
+        (ops.clamp_frozen, ops.clamp_frozen_, (piece, -0.5, 0.5, channels_last)),
+    ):
+        want, own = frozen(x, *arguments), x.clone()
+        assert frozen_(own, *arguments) is own and torch.equal(own, want)
+        with pytest.raises((RuntimeError, ValueError), match=r"dense|belong"):
+            frozen_(here(torch.randn(9, 7, 5, samples)).permute(3, 2, 1, 0), *arguments)
+        torch.library.opcheck(
+            getattr(torch.ops.linscope, frozen_.__name__), (x.clone(), *arguments)
+        )

@@ -12,7 +12,8 @@ namespace emulator {
 enum class Role {
   kInput,   // full of data, not to be written
   kOutput,  // poison until it is written
-  kSparse   // more than the machine has: zero, and real only where it is touched
+  kSparse,  // more than the machine has: zero, and real only where it is touched
+  kInPlace  // full of data, and written over
 };
 
 struct Buffer {

@@ -16,7 +16,7 @@ from linscope_cuda import _native
 from linscope_cuda.reference import is_channels_last, wide_dtype
 
 from .client import Emulator, Result
-from .worker import INPUT, OUTPUT, Buffer, Call
+from .worker import IN_PLACE, INPUT, OUTPUT, Buffer, Call
 
 DTYPES = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
 
@@ -73,6 +73,7 @@ class Operators:
         outputs: list[Output],
         channels_last: bool = False,
         order_of_buffers: list[str] | None = None,
+        in_place: str = "",
     ) -> tuple[Tensor, ...]:
         buffers: dict[str, Buffer | None] = {}
         for name, t in inputs.items():
@@ -80,8 +81,11 @@ class Operators:
                 buffers[name] = None
                 continue
             content = to_bytes(t, channels_last and t.dim() == 4)
-            buffers[name] = Buffer(name, INPUT, len(content), self._offset(t.dtype), content)
+            role = IN_PLACE if name == in_place else INPUT
+            buffers[name] = Buffer(name, role, len(content), self._offset(t.dtype), content)
         for o in outputs:
+            if o.name == in_place:
+                continue
             size = math.prod(o.shape) * o.dtype.itemsize
             buffers[o.name] = Buffer(o.name, OUTPUT, size, self._offset(o.dtype))
         self.result = self.emulator.run(
@@ -116,6 +120,20 @@ class Operators:
         reals = [negative_slope]
         references = len(decision)
         return self._piecewise("relu_frozen", x, references, reals, 1, decision, channels_last)[0]
+
+    def relu_frozen_(self, x, decision, negative_slope, channels_last):
+        return self._in_place("relu_frozen_", x, decision, [negative_slope], channels_last)
+
+    def clamp_frozen_(self, x, decision, min, max, channels_last):
+        return self._in_place("clamp_frozen_", x, decision, [min, max], channels_last)
+
+    def _in_place(self, launcher, x, decision, reals, channels_last):
+        shape = [x.shape[0], len(decision), math.prod(x.shape[1:])]
+        result = Output("x", tuple(x.shape), x.dtype, channels_last)
+        inputs = {"x": x, "decision": decision}
+        return self._run(
+            launcher, x.dtype, shape, reals, inputs, [result], channels_last, in_place="x"
+        )[0]
 
     def clamp_scope(self, x, references, min, max, channels_last):
         return self._piecewise("clamp_scope", x, references, [min, max], 2, None, channels_last)

@@ -11,7 +11,7 @@ import pickle
 import sys
 from typing import Any, BinaryIO, NamedTuple
 
-INPUT, OUTPUT, SPARSE = range(3)
+INPUT, OUTPUT, SPARSE, IN_PLACE = range(4)
 
 
 class Buffer(NamedTuple):
@@ -46,7 +46,7 @@ def _place(library: ctypes.CDLL, buffer: Buffer | None) -> int | None:
     address = library.emulator_allocate(
         buffer.name.encode(), buffer.role, buffer.size, buffer.offset
     )
-    if buffer.role == INPUT:
+    if buffer.role in (INPUT, IN_PLACE):
         ctypes.memmove(address, buffer.content, buffer.size)
     for at, piece in (buffer.content or {}).items() if buffer.role == SPARSE else ():
         ctypes.memmove(address + at, piece, len(piece))
@@ -68,7 +68,8 @@ def _run(library: ctypes.CDLL, call: Call) -> Reply:
         raise KeyError(f"no launcher is called {call.launcher}")
     wanted = call.wanted
     if wanted is None:
-        wanted = [(i, 0, b.size) for i, b in enumerate(call.buffers) if b and b.role == OUTPUT]
+        results = (OUTPUT, IN_PLACE)
+        wanted = [(i, 0, b.size) for i, b in enumerate(call.buffers) if b and b.role in results]
     contents = [ctypes.string_at((addresses[i] or 0) + at, size) for i, at, size in wanted]
     return Reply(library.emulator_report().decode(), contents)
 

@@ -31,6 +31,14 @@ void frozen(Arguments& a, const Unit& unit) {
   launch_piecewise_frozen(unit, shape, x, decision, y, nullptr);
 }
 
+template <typename Unit, typename T>
+void frozen_in_place(Arguments& a, const Unit& unit) {
+  const PackedShape shape = packed_shape(a, Unit::bits);
+  T* x = a.buffer();
+  const uint8_t* decision = a.buffer();
+  launch_piecewise_frozen(unit, shape, static_cast<const T*>(x), decision, x, nullptr);
+}
+
 template <typename T>
 Relu<T> relu(Arguments& a) {
   return {static_cast<T>(a.real())};
@@ -50,12 +58,20 @@ const Launcher relu_frozen("relu_frozen", [](Arguments& a) {
   a.dispatch([&]<typename T>() { frozen<Relu<wide_t<T>>, T>(a, relu<wide_t<T>>(a)); });
 });
 
+const Launcher relu_frozen_("relu_frozen_", [](Arguments& a) {
+  a.dispatch([&]<typename T>() { frozen_in_place<Relu<wide_t<T>>, T>(a, relu<wide_t<T>>(a)); });
+});
+
 const Launcher clamp_scope("clamp_scope", [](Arguments& a) {
   a.dispatch([&]<typename T>() { scope<Clamp<wide_t<T>>, T>(a, clamp<wide_t<T>>(a)); });
 });
 
 const Launcher clamp_frozen("clamp_frozen", [](Arguments& a) {
   a.dispatch([&]<typename T>() { frozen<Clamp<wide_t<T>>, T>(a, clamp<wide_t<T>>(a)); });
+});
+
+const Launcher clamp_frozen_("clamp_frozen_", [](Arguments& a) {
+  a.dispatch([&]<typename T>() { frozen_in_place<Clamp<wide_t<T>>, T>(a, clamp<wide_t<T>>(a)); });
 });
 
 }  // namespace
