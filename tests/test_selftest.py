@@ -18,7 +18,7 @@ def test_all_is_right(device):
     assert all(c.ok for c in found.values()), selftest.report(list(found.values()), str(device))
     names = {name for name, _ in found}
     assert names >= {"relu", "clamp", "max_pool2d", "instance_norm", *reference.GATES}
-    assert len(found) == 4 * (4 + len(reference.GATES)) + 2 * 3
+    assert len(found) == 4 * (4 + len(reference.GATES)) + 2 * 7
 
 
 def test_every_operator_is_called(monkeypatch):
@@ -62,10 +62,10 @@ def test_a_wrong_decision_is_found():
 
 def test_the_command_as_text_and_as_json(capsys):
     assert cli.main(["selftest"]) == 0
-    assert capsys.readouterr().out.endswith("all 46 pass on cpu\n")
+    assert capsys.readouterr().out.endswith("all 54 pass on cpu\n")
     assert cli.main(["selftest", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
-    assert found["ok"] and found["device"] == "cpu" and len(found["checks"]) == 46
+    assert found["ok"] and found["device"] == "cpu" and len(found["checks"]) == 54
     assert found["compiled"] == _native.COMPILED
 
 
