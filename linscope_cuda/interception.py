@@ -172,6 +172,8 @@ class Interception(TorchFunctionMode):
         )
 
     def _freeze(self, entry: Entry, func: Any, args: tuple, kwargs: dict) -> Any:
+        if not args and "input" in kwargs:
+            args, kwargs = (kwargs["input"],), {k: v for k, v in kwargs.items() if k != "input"}
         args, kwargs, inplace = entry.without_inplace(args, kwargs)
         if self.policy.uniform:
             rule = entry.under(self.policy.default)

@@ -507,6 +507,17 @@ LINEAR = {
 }  # fmt: skip
 
 
+def test_arguments_may_be_given_by_name():
+    def function(x):
+        h = F.conv2d(input=x, weight=rand((4, 3, 3), 1, 2), bias=rand((), 2, 2))
+        h = F.max_pool2d(input=F.relu(input=h, inplace=True), kernel_size=2)
+        h = F.layer_norm(input=torch.sigmoid(input=h), normalized_shape=h.shape[1:])
+        return torch.add(input=h, other=F.softplus(input=h)) + torch.mul(input=h, other=h)
+
+    for op in operators(function, IMAGE):
+        assert op.certify().ok
+
+
 def _written(x):
     y = 2 * x
     y[:, 0] = x[:, 1]
