@@ -10,21 +10,10 @@ from networks import Image, Spellings, build, example
 from torch import nn
 
 import linscope_cuda as ls
-from benchmarks import storage
 from linscope_cuda.memory import Meter, peak_bytes
 from linscope_cuda.zoo import networks
 
 MIB = 2**20
-
-
-def test_tapes_of_the_papers_networks():
-    rows = {
-        row["network"].split(",")[0]: row["tape MB"] * 1e6 / MIB
-        for row in storage.run(torch.device("cpu"))
-    }
-    assert rows["VGG-19"] <= 3.4
-    assert rows["CycleGAN-9"] <= 3.7
-    assert rows["EDSR 32x256 x4"] <= 128
 
 
 def held(build_graph) -> tuple[int, object]:
