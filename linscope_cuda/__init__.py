@@ -12,6 +12,7 @@ with ls.patch(model) as scoped:         # the paper's doubled batch
 from . import ops, reference, zoo
 from .certificate import Certificate, CertificateError
 from .interpreter import LinearInterpreter
+from .ledger import Ledger, ledger
 from .operator import MatrixFreeOperator, MatrixOperator
 from .patch import patch
 from .policy import Policy
@@ -33,6 +34,7 @@ from .scopes import (
 )
 from .svd import SVD, svd
 from .tape import Tape, TapeMismatch
+from .votes import pixel_discussion, pixel_votes
 
 __version__ = "0.1.0"
 
@@ -44,6 +46,7 @@ __all__ = [
     "HardtanhScope",
     "InstanceNorm2dScope",
     "LeakyReLUScope",
+    "Ledger",
     "LinearInterpreter",
     "LinearScope",
     "MatrixFreeOperator",
@@ -60,8 +63,11 @@ __all__ = [
     "TapeMismatch",
     "UnscopedOperation",
     "from_scipy",
+    "ledger",
     "ops",
     "patch",
+    "pixel_discussion",
+    "pixel_votes",
     "reference",
     "register_rule",
     "svd",
