@@ -1,4 +1,4 @@
-"""The ledger: each output as the sum of what the input and every offset of the network add to it."""
+"""The ledger: each output as the sum of what the input and every offset of the network add."""
 
 from __future__ import annotations
 
@@ -42,11 +42,11 @@ def ledger(op: LinearInterpreter, outputs: Iterable[Any]) -> Ledger:
     """Splits chosen outputs into F x0 and the contribution of every bias, shift and added constant
     (theorem 1, equation 8), exactly and for any graph, by one reverse pass for each output.
 
-    `outputs` lists flat positions or tuples (c, i, j). Counted are biases of convolutions and linear
-    layers, BatchNorm's beta - gamma mean / std, the c of norms, clamps and sigmoids, added and
-    padded constants; calls of one function in one module are one entry. The sum is y to 1e-12 in
-    float64 and to 1e-5 in float32, relative to the largest contributions. Kept are one offset per
-    call and numbers, no gradients. TypeError for what is no LinearInterpreter or no list,
+    `outputs` lists flat positions or tuples (c, i, j). Counted are the biases of convolutions and
+    linear layers, BatchNorm's beta - gamma mean / std, the c of norms, clamps and sigmoids, added
+    and padded constants; calls of one function in one module are one entry. The sum is y to 1e-12
+    in float64 and to 1e-5 in float32, relative to the largest contributions. Kept are one offset
+    per call and numbers, no gradients. TypeError for what is no LinearInterpreter or no list,
     ValueError for an output out of range.
 
     >>> found = ls.ledger(op, [op.output.argmax().item()])

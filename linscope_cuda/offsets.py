@@ -26,8 +26,8 @@ from .tape import Tape
 
 @dataclass(frozen=True)
 class Offset:
-    """c of a call, for one sample: of extent 1 wherever it is the same along a dimension of `shape`,
-    the shape of the call's result.
+    """c of a call, for one sample; `shape` is that of the call's result. `value` has extent 1
+    wherever c is the same all along a dimension.
     """
 
     name: str
@@ -65,7 +65,7 @@ def contribution(q: Tensor, c: Tensor) -> Tensor:
 
 
 class _Calls(Replay):
-    """The frozen network without its offsets, told of the result of every call that may have one."""
+    """The frozen network without its offsets, told the result of each call that may have one."""
 
     def __init__(self, op: LinearInterpreter, tape: Tape):
         super().__init__(op.model, tape, affine=False, policy=op.policy)
@@ -97,11 +97,8 @@ class _Search(_Calls):
         self.found: list[list[Offset | None]] = []
 
     def on_linear(self, entry: Linear, func: Any, args: tuple, kwargs: dict) -> Any:
-        if writes_in_place(func):
-            c = _written(func, args, kwargs)
-        else:
-            c = func(*args, **kwargs)
-        self._note(func, c)
+        offset = _written if writes_in_place(func) else _returned
+        self._note(func, offset(func, args, kwargs))
         return super().on_linear(entry, func, args, kwargs)
 
     def fused(self, rule: Fused, *args: Any, **kwargs: Any) -> Tensor:
@@ -224,6 +221,10 @@ def _offset(name: str, c: Tensor) -> Offset | None:
 def _owner(target: Tensor) -> Tensor:
     """The tensor whose memory a view shows: there a graph goes on after a write."""
     return target if target._base is None else target._base
+
+
+def _returned(func: Any, args: tuple, kwargs: dict) -> Any:
+    return func(*args, **kwargs)
 
 
 def _written(func: Any, args: tuple, kwargs: dict) -> Tensor:

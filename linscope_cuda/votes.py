@@ -1,4 +1,4 @@
-"""Pixel discussions and votes: every contribution to a score, projected back to the input's pixels."""
+"""Pixel discussions and votes: all contributions to a score, projected back to the pixels."""
 
 from __future__ import annotations
 
