@@ -42,6 +42,7 @@ def here(tmp_path, monkeypatch):
     (tmp_path / "good").mkdir()
     (tmp_path / "good" / "tour.html").write_text("good")
     (tmp_path / "note.txt").write_text("no image")
+    (tmp_path / "note.pt").write_text("no weights")
     ls.zoo.photo("cat").image.resize((90, 60)).save(tmp_path / "half.png")
     (tmp_path / "half.png").write_bytes((tmp_path / "half.png").read_bytes()[:4000])
     Image.new("RGB", (1, 1)).save(tmp_path / "dot.png")
@@ -101,6 +102,15 @@ def test_a_hostile_file_name_is_escaped(here):
     assert "&lt;script&gt;alert(1)&lt;b&gt;&#x27;&quot;" in page
 
 
+def test_networks_that_are_not_the_zoos_own(here, capsys):
+    (here / "mine.py").write_text(
+        "import torch\ndef make():\n    return torch.nn.Conv2d(3, 3, 3, padding=1)\n"
+    )
+    for name in ("mine:make", "torchvision/squeezenet1_1-random"):
+        assert cli.main([*QUICK, "--model", name, "--size", "32", "--out", "new"]) == 0
+        assert capsys.readouterr().out.startswith(f"{name} on chelsea: F is ")
+
+
 def test_a_new_tour_replaces_the_page(here):
     assert cli.main([*QUICK, "--out", "good"]) == 0
     assert "tiny as a linear system" in (here / "good" / "tour.html").read_text(encoding="utf-8")
@@ -125,6 +135,13 @@ BAD = {
     "size too large": (["--size", "1025"], "was given 1025"),
     "pixel outside": (["--pixel", "16", "0"], "lies outside the 16 x 16 input"),
     "download failed": (["--model", "unreachable"], "no index within reach"),
+    "unknown classifier": (["--model", "torchvision/nope"], "no image classifier 'nope'"),
+    "no such style": (["--model", "style26/26"], "style26 has the styles 0 ... 25, not '26'"),
+    "no such weights": (["--model", "missing.pt"], "missing.pt"),
+    "text as weights": (["--model", "note.pt"], "note.pt"),
+    "no such module": (["--model", "nowhere:make"], "'nowhere' could not be imported"),
+    "no such function": (["--model", "json:make"], "wants a function make"),
+    "no network": (["--model", "json:JSONDecoder"], "returned JSONDecoder"),
 }
 
 
@@ -139,12 +156,12 @@ def test_bad_input_is_one_sentence_and_changes_nothing(case, here, capsys):
     assert message in said.err
     assert everything(here) == before
     assert sorted(path.name for path in here.iterdir()) == [
-        "dot.png", "good", "half.png", "note.txt",
+        "dot.png", "good", "half.png", "note.pt", "note.txt",
     ]  # fmt: skip
 
 
 def test_a_folder_that_cannot_be_written_is_refused_before_any_work(monkeypatch):
-    monkeypatch.setattr(cli, "explore", lambda *args, **kwargs: pytest.fail("worked for nothing"))
+    monkeypatch.setattr(cli.tour, "explore", lambda *args, **kwargs: pytest.fail("worked for nothing"))
     assert cli.main([*QUICK, "--out", "note.txt"]) == 2
 
 
@@ -191,7 +208,7 @@ def test_ctrl_c_ends_with_130_and_changes_nothing(here, capsys, monkeypatch):
         raise KeyboardInterrupt
 
     before = everything(here)
-    monkeypatch.setattr(cli, "files", interrupt)
+    monkeypatch.setattr(cli.tour, "files", interrupt)
     assert cli.main([*QUICK, "--out", "good"]) == 130
     assert capsys.readouterr().err == "linscope: interrupted\n"
     assert everything(here) == before
@@ -202,7 +219,7 @@ def test_a_bug_keeps_its_traceback(here, monkeypatch):
         raise ValueError("a bug")
 
     before = everything(here)
-    monkeypatch.setattr(cli, "explore", bug)
+    monkeypatch.setattr(cli.tour, "explore", bug)
     with pytest.raises(ValueError, match="a bug"):
         cli.main([*QUICK, "--out", "good"])
     assert everything(here) == before

@@ -1,0 +1,71 @@
+"""`linscope`: a network as the linear system it is, as pictures, pages and tables."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from typing import NoReturn
+
+from .. import __version__
+from ..report import BadInput
+from . import info, selftest, tour
+
+COMMANDS = (tour.COMMAND, info.COMMAND, selftest.COMMAND)
+
+_EXAMPLES = """examples:
+  linscope tour                            the bundled network on a cat, in ./linscope-tour
+  linscope tour --model squeezenet1_1      a classifier (its weights are fetched once)
+  linscope info                            versions, CUDA, networks
+  linscope selftest --device cuda          are the operators right on this GPU?
+
+linscope COMMAND --help says more."""
+
+
+class _Parser(argparse.ArgumentParser):
+    """Complains in one sentence, without the usage lines."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: {message}; {self.prog} --help shows examples\n")
+
+
+def _parser() -> argparse.ArgumentParser:
+    raw = argparse.RawDescriptionHelpFormatter
+    parser = _Parser(
+        prog="linscope",
+        description="Shows a neural network as the linear system it is for one input, "
+        "y = F(x0) x + r(x0).",
+        epilog=_EXAMPLES,
+        formatter_class=raw,
+    )
+    parser.add_argument("--version", action="version", version=f"linscope {__version__}")
+    commands = parser.add_subparsers(metavar="COMMAND", required=True, title="commands")
+    for command in COMMANDS:
+        added = commands.add_parser(
+            command.name,
+            help=command.help,
+            description=command.description,
+            epilog=command.examples,
+            formatter_class=raw,
+        )
+        added.set_defaults(run=command.run)
+        for flags, option in command.options.items():
+            added.add_argument(*flags, **option)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs `linscope` and returns its exit code: 0, 1 for a selftest that found something wrong, 2
+    for bad input, 130 for Ctrl-C.
+
+    main(["tour", "--size", "32"])
+    """
+    args = _parser().parse_args(argv)
+    try:
+        return args.run(args) or 0
+    except BadInput as error:
+        print(f"linscope: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("linscope: interrupted", file=sys.stderr)
+        return 130

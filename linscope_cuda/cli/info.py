@@ -1,0 +1,27 @@
+"""`linscope info`: what is installed and what can be used now."""
+
+from __future__ import annotations
+
+import argparse
+import json
+
+from ..report.info import info, report
+from .command import Command, json_option
+
+
+def _run(args: argparse.Namespace) -> None:
+    facts = info()
+    print(json.dumps(facts, indent=2) if args.json else report(facts))
+
+
+COMMAND = Command(
+    name="info",
+    help="versions, the build, CUDA, networks",
+    description="Shows versions, how the operators were built, whether CUDA can be used now,\n"
+    "and where the networks' weights are.",
+    examples="""examples:
+  linscope info
+  linscope info --json""",
+    options=json_option("the facts"),
+    run=_run,
+)

@@ -1,0 +1,121 @@
+"""`linscope tour`: one network on one photo, as a page of pictures."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+import torch
+
+from ..report import BadInput, Tour, explore, files, publish, require_writable, summary
+from ..report.tour import DEFAULT_SIZE, MOST_TRIPLETS, SIZES
+from ..report.writing import PAGE
+from .command import (
+    DEVICE,
+    DTYPE,
+    DTYPES,
+    Command,
+    Options,
+    check_device,
+    json_option,
+    load_network,
+    load_photo,
+    model_option,
+    progress_bar,
+)
+
+_OPTIONS: Options = {
+    ("--image",): {
+        "default": "cat",
+        "metavar": "FILE|NAME",
+        "help": "an image file, or a photo of the zoo such as cat, astronaut, imagenet_00_243 "
+        "(default: %(default)s)",
+    },
+    ("--out",): {
+        "default": Path("linscope-tour"),
+        "type": Path,
+        "metavar": "DIR",
+        "help": "the folder to write to (default: %(default)s)",
+    },
+    ("--size",): {
+        "type": int,
+        "metavar": "N",
+        "help": f"side of the input in pixels, {SIZES[0]} ... {SIZES[1]} (default: what the "
+        f"network wants, or {DEFAULT_SIZE})",
+    },
+    ("-k",): {
+        "type": int,
+        "default": 6,
+        "metavar": "K",
+        "help": f"singular triplets, 1 ... {MOST_TRIPLETS} (default: %(default)s)",
+    },
+    ("--pixel",): {
+        "type": int,
+        "nargs": 2,
+        "metavar": ("ROW", "COLUMN"),
+        "help": "the input pixel to probe (default: a detailed one, or the one that weighs most "
+        "in the best score)",
+    },
+}
+
+
+def _run(args: argparse.Namespace) -> None:
+    check_device(args.device)
+    require_writable(args.out)
+    photo = load_photo(args.image)
+    network = load_network(args.model)
+    with progress_bar() as progress:
+        try:
+            found = explore(
+                network,
+                photo.image,
+                network_name=args.model,
+                photo_name=photo.name,
+                size=args.size,
+                k=args.k,
+                pixel=tuple(args.pixel) if args.pixel else None,
+                device=args.device,
+                dtype=DTYPES[args.dtype],
+                progress=progress,
+            )
+        except torch.OutOfMemoryError as error:
+            raise BadInput(f"{args.device} has too little memory; try a smaller --size") from error
+        drawn = files(found, lambda name: progress(0.8, f"drawing {name}"))
+    publish(args.out, drawn)
+    numbers = summary(found) | {"page": str(args.out / PAGE), "files": sorted(drawn)}
+    print(json.dumps(numbers, indent=2) if args.json else _outline(found, args.out / PAGE))
+
+
+def _outline(tour: Tour, page: Path) -> str:
+    N, n = tour.shape
+    sigmas = zip(tour.svd.S.tolist(), tour.svd.errors.tolist(), strict=True)
+    lines = [
+        f"{tour.network} on {tour.photo}: F is {N} x {n}",
+        f"|y - F x0 - r| / |y| = {tour.relative_error:.1e}",
+        f"|r| / |y| = {tour.residual_ratio:.4f}",
+        *(f"{s.score:8.3f}  {s.name}  (F x0 {s.filter:.3f}, r {s.residual:.3f})" for s in tour.top),
+        "sigma: " + ", ".join(f"{sigma:.5g} +- {error:.1g}" for sigma, error in sigmas),
+        f"{tour.passes} passes, {tour.seconds:.1f} s",
+        f"page: {page}",
+    ]
+    return "\n".join(lines)
+
+
+COMMAND = Command(
+    name="tour",
+    help="write a page about one network and one photo",
+    description=f"Freezes a network on a photo and writes pictures and one page, {PAGE}, that\n"
+    "needs nothing else: the equation, a row and a column of F, its singular triplets.",
+    examples="""examples:
+  linscope tour
+  linscope tour --image holiday.jpg --size 64 -k 4 --out holiday
+  linscope tour --model squeezenet1_1 --image imagenet_03_990 --dtype float64
+  linscope tour --pixel 20 14 --json > numbers.json""",
+    options=model_option("pixelshuffle4_x3")
+    | _OPTIONS
+    | DEVICE
+    | DTYPE
+    | json_option("the page's numbers"),
+    run=_run,
+)
