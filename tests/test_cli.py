@@ -161,7 +161,9 @@ def test_bad_input_is_one_sentence_and_changes_nothing(case, here, capsys):
 
 
 def test_a_folder_that_cannot_be_written_is_refused_before_any_work(monkeypatch):
-    monkeypatch.setattr(cli.tour, "explore", lambda *args, **kwargs: pytest.fail("worked for nothing"))
+    monkeypatch.setattr(
+        cli.tour, "explore", lambda *args, **kwargs: pytest.fail("worked for nothing")
+    )
     assert cli.main([*QUICK, "--out", "note.txt"]) == 2
 
 

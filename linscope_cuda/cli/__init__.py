@@ -9,13 +9,15 @@ from typing import NoReturn
 
 from .. import __version__
 from ..report import BadInput
-from . import info, selftest, tour
+from . import info, ledger, selftest, tour, votes
 
-COMMANDS = (tour.COMMAND, info.COMMAND, selftest.COMMAND)
+COMMANDS = (tour.COMMAND, ledger.COMMAND, votes.COMMAND, info.COMMAND, selftest.COMMAND)
 
 _EXAMPLES = """examples:
   linscope tour                            the bundled network on a cat, in ./linscope-tour
   linscope tour --model squeezenet1_1      a classifier (its weights are fetched once)
+  linscope ledger --photos imagenet20      what makes a classifier's scores
+  linscope votes --image imagenet_00_243   which label each pixel votes for
   linscope info                            versions, CUDA, networks
   linscope selftest --device cuda          are the operators right on this GPU?
 

@@ -66,6 +66,23 @@ def publish(folder: Path, content: dict[str, bytes]) -> None:
                 old.unlink()
 
 
+@contextlib.contextmanager
+def staged(folder: Path) -> Iterator[Path]:
+    """A place beside `folder` for files that grow as they are written; at the end each takes its
+    place in `folder`, made if need be. After an error `folder` is as before.
+
+    BadInput if nothing can be written there, or the disk is full.
+
+    with staged(Path("out")) as aside:
+        (aside / "table.csv").write_text("a,b")
+    """
+    with _writing(folder), _scratch(_existing(folder)) as aside:
+        yield aside
+        folder.mkdir(parents=True, exist_ok=True)
+        for file in sorted(aside.iterdir()):
+            os.replace(file, folder / file.name)
+
+
 def _existing(folder: Path) -> Path:
     """The folder, or the nearest one above it that is there already: one file system with it."""
     place = folder.absolute()

@@ -1,0 +1,245 @@
+"""`linscope ledger`: whose are a classifier's scores, over a folder of photos."""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import math
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+
+from .. import zoo
+from ..report import BadInput, require_writable
+from ..report.charts import contributions
+from ..report.survey import DEFINITIONS, Account, FromPixels, Survey, accounts, raw_pixels
+from ..report.tour import SMALLEST_PHOTO
+from ..report.writing import staged
+from .command import (
+    DEVICE,
+    DTYPE,
+    DTYPES,
+    Command,
+    Options,
+    check_device,
+    json_option,
+    load_network,
+    load_photo,
+    model_option,
+    progress_bar,
+)
+
+_OPTIONS: Options = {
+    ("--photos",): {
+        "metavar": "SET",
+        "help": "photos of the zoo: imagenet20 or skimage (default: imagenet20)",
+    },
+    ("--images",): {
+        "type": Path,
+        "metavar": "FOLDER",
+        "help": "or all image files in a folder and the folders in it",
+    },
+    ("--fgsm",): {
+        "type": float,
+        "nargs": "+",
+        "default": [],
+        "metavar": "LEVELS",
+        "help": "attack each photo by FGSM, moving each pixel by so many grey levels of 255",
+    },
+    ("--out",): {
+        "default": Path("linscope-ledger"),
+        "type": Path,
+        "metavar": "DIR",
+        "help": "the folder to write to (default: %(default)s)",
+    },
+}
+
+
+def _run(args: argparse.Namespace) -> None:
+    check_device(args.device)
+    require_writable(args.out)
+    if any(not 0 < level <= 255 for level in args.fgsm):
+        raise BadInput("--fgsm wants grey levels above 0 and up to 255")
+    count, photos = _photos(args)
+    network = load_network(args.model)
+    model = FromPixels(network).to(args.device, DTYPES[args.dtype]).eval()
+    surveys = [Survey() for _ in (0.0, *args.fgsm)]
+    skipped = 0
+    with staged(args.out) as aside, ExitStack() as stack:
+        progress = stack.enter_context(progress_bar())
+        tables = _Tables(aside, stack, network.classes or [])
+        for i, photo in enumerate(photos):
+            progress(i / count, photo.name)
+            if min(photo.image.size) < SMALLEST_PHOTO:
+                width, height = photo.image.size
+                raise BadInput(f"{photo.name} is {width} x {height} pixels, too small")
+            pixels = raw_pixels(network, photo.image).to(args.device, DTYPES[args.dtype])
+            try:
+                found = accounts(model, pixels, args.fgsm, check=i == 0)
+            except torch.OutOfMemoryError as error:
+                raise BadInput(f"{args.device} has too little memory for {photo.name}") from error
+            if found is None:
+                skipped += 1
+                continue
+            for epsilon, account, survey in zip((0.0, *args.fgsm), found, surveys, strict=True):
+                survey.add(account)
+                tables.add(photo, epsilon, account)
+        if not surveys[0].count:
+            raise BadInput(f"{args.model} scores every one of these photos with 0")
+        numbers = _numbers(args, network, surveys, skipped)
+        for epsilon, survey in zip((0.0, *args.fgsm), surveys, strict=True):
+            name = _named(epsilon)
+            (aside / f"{name}.png").write_bytes(_picture(args.model, epsilon, survey, surveys[0]))
+            _write_entries(aside / f"{name}.csv", survey)
+        stack.close()  # the tables are whole before they take their place
+        names = sorted([*(path.name for path in aside.iterdir()), "ledger.json"])
+        numbers["files"] = names
+        (aside / "ledger.json").write_text(json.dumps(numbers, indent=2) + "\n")
+    print(json.dumps(numbers, indent=2) if args.json else _outline(args, surveys, skipped))
+
+
+def _photos(args: argparse.Namespace) -> tuple[int, Iterator[zoo.Photo]]:
+    """How many photos, and these, each read when it is asked for."""
+    if args.images and args.photos:
+        raise BadInput("--images and --photos are alternatives, give one of them")
+    if args.images is None:
+        try:
+            photos = zoo.photos(args.photos or "imagenet20")
+        except ValueError as error:
+            raise BadInput(str(error)) from error
+        except OSError as error:
+            raise BadInput(f"the photos could not be had: {error}") from error
+        return len(photos), iter(photos)
+    if not args.images.is_dir():
+        raise BadInput(f"{str(args.images)!r} is not a folder of images")
+    endings = Image.registered_extensions()
+    paths = sorted(p for p in args.images.rglob("*") if p.suffix.lower() in endings)
+    if not paths:
+        raise BadInput(f"the folder {str(args.images)!r} holds no image files")
+    return len(paths), (load_photo(str(path)) for path in paths)
+
+
+def _named(epsilon: float) -> str:
+    return f"ledger-fgsm-{epsilon:g}" if epsilon else "ledger"
+
+
+class _Tables:
+    """Two CSV files that grow photo by photo: what was found of each, and its ledger's entries."""
+
+    def __init__(self, folder: Path, stack: ExitStack, classes: list[str]):
+        self.classes = classes
+        self.photos, self.entries = (
+            csv.writer(stack.enter_context((folder / name).open("w", newline="", encoding="utf-8")))
+            for name in ("photos.csv", "contributions.csv")
+        )
+        self.photos.writerow(
+            ["photo", "label", "fgsm", "top", "name", "score", *DEFINITIONS, "top5"]
+        )
+        self.entries.writerow(["photo", "fgsm", "entry", "contribution", "share"])
+
+    def add(self, photo: zoo.Photo, epsilon: float, account: Account) -> None:
+        best, score = account.top[0], account.score
+        label = "" if photo.label is None else photo.label
+        name = self.classes[best] if best < len(self.classes) else f"output {best}"
+        shares = account.shares().values()
+        top = " ".join(map(str, account.top))
+        self.photos.writerow([photo.name, label, epsilon, best, name, score, *shares, top])
+        for entry, value in account.parts.items():
+            self.entries.writerow([photo.name, epsilon, entry, value, value / score])
+
+
+def _write_entries(path: Path, survey: Survey) -> None:
+    with path.open("w", newline="", encoding="utf-8") as file:
+        table = csv.writer(file)
+        table.writerow(["entry", "mean share", "deviation"])
+        table.writerows((name, m.mean, m.deviation) for name, m in survey.entries.items())
+
+
+def _picture(name: str, epsilon: float, survey: Survey, before: Survey) -> bytes:
+    labels = list(survey.entries)
+
+    def bars(of: Survey) -> list[tuple[float, float]]:
+        found = [of.entries.get(label) for label in labels]
+        return [(m.mean, m.deviation) if m else (0.0, 0.0) for m in found]
+
+    count = f"{survey.count} photo{'s' if survey.count > 1 else ''}"
+    shares = survey.shares["normalised r/y"].mean, survey.shares["raw r/y"].mean
+    note = (
+        f"mean and deviation over {count}; sum: {survey.total:.4f}. Residual r / y: "
+        f"{shares[0]:.3f}, with the normalisation {shares[1]:.3f}"
+    )
+    if not epsilon:
+        return contributions(labels, bars(survey), f"{name}: what makes the best score", note)
+    legend = ("photo", f"after FGSM, {epsilon:g} of 255")
+    title = f"{name}: what makes the best score, before and after an attack"
+    return contributions(labels, bars(before), title, note, bars(survey), legend)
+
+
+def _numbers(
+    args: argparse.Namespace, network: zoo.Network, surveys: list[Survey], skipped: int
+) -> dict[str, Any]:
+    return {
+        "network": args.model,
+        "source": network.source,
+        "preprocess": repr(network.preprocess),
+        "photos": surveys[0].count,
+        "skipped": skipped,
+        "dtype": args.dtype,
+        "definitions": DEFINITIONS,
+        "ledgers": [
+            {
+                "fgsm": epsilon,
+                "shares": {n: _moments(m) for n, m in survey.shares.items()},
+                "sum": survey.total,
+                "largest_error": survey.error,
+                "entries": {n: _moments(m) for n, m in survey.entries.items()},
+            }
+            for epsilon, survey in zip((0.0, *args.fgsm), surveys, strict=True)
+        ],
+    }
+
+
+def _moments(moments: Any) -> dict[str, float]:
+    return {"mean": moments.mean, "deviation": moments.deviation}
+
+
+def _outline(args: argparse.Namespace, surveys: list[Survey], skipped: int) -> str:
+    lines = [f"{args.model}, best score of {surveys[0].count} photos: the residual's share"]
+    for epsilon, survey in zip((0.0, *args.fgsm), surveys, strict=True):
+        if epsilon:
+            lines.append(f"after FGSM by {epsilon:g} grey levels")
+        for name, words in DEFINITIONS.items():
+            share = survey.shares[name]
+            lines.append(f"  {share.mean:7.4f} +- {share.deviation:.4f}  {words}")
+    if skipped:
+        lines.append(f"{skipped} photos with a best score of 0 were left out")
+    worst = max(survey.error for survey in surveys)
+    if not math.isfinite(worst) or worst > 1e-3:
+        lines.append(f"caution: entries sum to the score to {worst:.0e} only")
+    lines.append(f"pictures and tables: {args.out}")
+    return "\n".join(lines)
+
+
+COMMAND = Command(
+    name="ledger",
+    help="what makes a classifier's scores: the input, each layer's biases",
+    description="Splits the best score of each photo into the part of the input, F x0, and of\n"
+    "every bias (theorem 1), and shows means and deviations over the photos: a picture,\n"
+    "tables, and the residual's share by four definitions side by side.",
+    examples="""examples:
+  linscope ledger
+  linscope ledger --model efficientnet_lite0 --images holidays --out shares
+  linscope ledger --fgsm 2 8               also after an attack by 2 and by 8 grey levels
+  linscope ledger --json > shares.json""",
+    options=model_option("squeezenet1_1")
+    | _OPTIONS
+    | DEVICE
+    | DTYPE
+    | json_option("the shares and entries"),
+    run=_run,
+)

@@ -1,0 +1,240 @@
+"""`linscope votes`: which label each pixel votes for."""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import dataclasses
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .. import zoo
+from ..interpreter import LinearInterpreter
+from ..report import BadInput, publish, require_writable
+from ..report.charts import Label, ballot, robust_scale
+from ..report.pictures import photo as draw_photo
+from ..report.pictures import signed
+from ..report.survey import raw_pixels
+from ..report.tour import SIZES, SMALLEST_PHOTO
+from ..votes import pixel_discussion, pixel_votes
+from .command import (
+    DEVICE,
+    DTYPE,
+    DTYPES,
+    Command,
+    Options,
+    check_device,
+    json_option,
+    load_network,
+    load_photo,
+    model_option,
+    progress_bar,
+)
+
+DEFAULT_SIZE = 224  # of a network that takes any size
+MOST_LABELS = 8
+_WHITE = 0.93  # what is not voted for is nearly white
+
+_OPTIONS: Options = {
+    ("--image",): {
+        "default": "imagenet_00_243",
+        "metavar": "FILE|NAME",
+        "help": "an image file, or a photo of the zoo (default: %(default)s)",
+    },
+    ("--labels",): {
+        "type": int,
+        "default": 4,
+        "metavar": "N",
+        "help": f"labels to draw, 1 ... {MOST_LABELS}: the best score's and those with most votes "
+        "(default: %(default)s)",
+    },
+    ("--absolute",): {
+        "action": "store_true",
+        "help": "a pixel votes by the magnitude of its contributions, not by their sum",
+    },
+    ("--size",): {
+        "type": int,
+        "metavar": "N",
+        "help": f"side of the input in pixels, {SIZES[0]} ... {SIZES[1]} (default: what the "
+        f"network wants, or {DEFAULT_SIZE})",
+    },
+    ("--out",): {
+        "default": Path("linscope-votes"),
+        "type": Path,
+        "metavar": "DIR",
+        "help": "the folder to write to (default: %(default)s)",
+    },
+}
+
+
+def _run(args: argparse.Namespace) -> None:
+    check_device(args.device)
+    require_writable(args.out)
+    if not 1 <= args.labels <= MOST_LABELS:
+        raise BadInput(f"--labels wants 1 ... {MOST_LABELS}, was given {args.labels}")
+    if args.size is not None and not SIZES[0] <= args.size <= SIZES[1]:
+        raise BadInput(f"--size wants {SIZES[0]} ... {SIZES[1]} pixels, was given {args.size}")
+    photo = load_photo(args.image)
+    if min(photo.image.size) < SMALLEST_PHOTO:
+        raise BadInput(f"the photo is {photo.image.width} x {photo.image.height} pixels, too small")
+    network = _sized(load_network(args.model), args.size)
+    with progress_bar() as progress:
+        progress(0.0, "freezing the network")
+        try:
+            op = _interpreter(network, photo, args)
+            votes = pixel_votes(
+                op, absolute=args.absolute, progress=lambda share: progress(share, "voting")
+            )
+            shown = _shown(op, votes, args.labels)
+            discussions = pixel_discussion(op, shown).sum(1).cpu()
+        except torch.OutOfMemoryError as error:
+            raise BadInput(f"{args.device} has too little memory; try a smaller --size") from error
+    table = _table(op, votes, network.classes or [])
+    numbers: dict[str, Any] = {
+        "network": args.model,
+        "photo": photo.name,
+        "source": network.source,
+        "preprocess": repr(network.preprocess),
+        "dtype": args.dtype,
+        "absolute": args.absolute,
+        "pixels": votes.numel(),
+        "labels": table,
+    }
+    drawn = _files(network, photo, args.model, votes.cpu(), table, dict(zip(shown, discussions)))
+    numbers["files"] = sorted([*drawn, "votes.json"])
+    drawn["votes.json"] = (json.dumps(numbers, indent=2) + "\n").encode()
+    publish(args.out, drawn)
+    print(json.dumps(numbers, indent=2) if args.json else _outline(args, numbers))
+
+
+def _sized(network: zoo.Network, size: int | None) -> zoo.Network:
+    own = network.preprocess.size or (DEFAULT_SIZE, DEFAULT_SIZE)
+    preprocess = dataclasses.replace(network.preprocess, size=(size, size) if size else own)
+    return dataclasses.replace(network, preprocess=preprocess)
+
+
+def _interpreter(
+    network: zoo.Network, photo: zoo.Photo, args: argparse.Namespace
+) -> LinearInterpreter:
+    x0 = network.preprocess(photo.image).to(args.device, DTYPES[args.dtype])
+    model = network.model.to(args.device, DTYPES[args.dtype])
+    with torch.no_grad():
+        try:
+            scores = model(x0)
+        except torch.OutOfMemoryError:
+            raise
+        except RuntimeError as error:
+            reason = str(error).splitlines()[0]
+            size = f"{x0.shape[2]} x {x0.shape[3]}"
+            raise BadInput(f"{args.model} cannot take {size} pixels ({reason})") from error
+    if not isinstance(scores, Tensor) or scores.dim() != 2:
+        raise BadInput("votes want a classifier, and this network gives no scores, (1, classes)")
+    return LinearInterpreter(model, x0)
+
+
+def _shown(op: LinearInterpreter, votes: Tensor, count: int) -> list[int]:
+    """The best score's label, then those with most votes."""
+    popular = votes.flatten().bincount(minlength=op.shape[0]).argsort(descending=True, stable=True)
+    best = int(op.output[0].argmax())
+    return [best, *(k for k in popular.tolist() if k != best)][: min(count, op.shape[0])]
+
+
+def _table(op: LinearInterpreter, votes: Tensor, classes: list[str]) -> list[dict[str, Any]]:
+    """Every label that has votes, and the best score's, the most popular first."""
+    counts = votes.flatten().bincount(minlength=op.shape[0])
+    scores = op.output[0]
+    ranks = scores.argsort(descending=True).argsort() + 1
+    listed = [k for k in counts.argsort(descending=True, stable=True).tolist() if counts[k]]
+    best = int(scores.argmax())
+    return [
+        {
+            "label": k,
+            "name": classes[k] if k < len(classes) else f"output {k}",
+            "votes": int(counts[k]),
+            "share": int(counts[k]) / votes.numel(),
+            "score": scores[k].item(),
+            "rank": int(ranks[k]),
+        }
+        for k in ([*listed] if best in listed else [*listed, best])
+    ]
+
+
+def _files(
+    network: zoo.Network,
+    photo: zoo.Photo,
+    model: str,
+    votes: Tensor,
+    table: list[dict[str, Any]],
+    discussions: dict[int, Tensor],
+) -> dict[str, bytes]:
+    picture = raw_pixels(network, photo.image)[0] / 255
+    if network.preprocess.order == "BGR":
+        picture = picture.flip(0)
+    picture = picture.expand(3, -1, -1)
+    rows = {row["label"]: row for row in table}
+    labels, files = [], {}
+    for k, discussion in discussions.items():
+        row = rows.get(k) or {"name": f"output {k}", "score": 0.0, "share": 0.0}
+        masked = torch.where(votes == k, picture, _WHITE)
+        labels.append(Label(row["name"], row["score"], row["share"], discussion, masked))
+        share = f"{100 * row['share']:.1f} %"
+        title = row["name"] if len(row["name"]) <= 30 else row["name"][:29] + "\u2026"
+        files[f"votes-{k}.png"] = draw_photo(masked, f"{share} vote for {title}")
+        files[f"discussion-{k}.png"] = signed(
+            discussion,
+            f"discussion of {title}",
+            "contribution to the score, back-projected",
+            scale=robust_scale(discussion),
+        )
+    note = f"each of the {votes.numel():,} pixels votes for one of {len(table)} labels"
+    files["votes.png"] = ballot(picture, labels, f"{model} on {photo.name}: pixel votes", note)
+    files["votes.csv"] = _csv(table)
+    return files
+
+
+def _csv(table: list[dict[str, Any]]) -> bytes:
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(table[0]))
+    writer.writeheader()
+    writer.writerows(table)
+    return text.getvalue().encode()
+
+
+def _outline(args: argparse.Namespace, numbers: dict[str, Any]) -> str:
+    lines = [
+        f"{args.model} on {numbers['photo']}: {numbers['pixels']} pixels vote",
+        "  votes   share    score  rank  label",
+        *(
+            f"{row['votes']:7d}  {100 * row['share']:4.1f} %  {row['score']:7.3f}  "
+            f"{row['rank']:4d}  {row['name']}"
+            for row in numbers["labels"][:10]
+        ),
+    ]
+    if len(numbers["labels"]) > 10:
+        lines.append(f"and {len(numbers['labels']) - 10} more, see {args.out / 'votes.csv'}")
+    lines.append(f"pictures: {args.out}")
+    return "\n".join(lines)
+
+
+COMMAND = Command(
+    name="votes",
+    help="which label each pixel votes for",
+    description="Back-projects every contribution to every score to the picture's pixels and lets\n"
+    "each pixel vote for the label that it adds most to: masked pictures, discussions,\n"
+    "and a table of the labels' popularity.",
+    examples="""examples:
+  linscope votes --image imagenet_03_990
+  linscope votes --model efficientnet_lite0 --image holiday.jpg --labels 6
+  linscope votes --size 96 --json > votes.json""",
+    options=model_option("squeezenet1_1")
+    | _OPTIONS
+    | DEVICE
+    | DTYPE
+    | json_option("the popularity of every label"),
+    run=_run,
+)
