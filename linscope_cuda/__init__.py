@@ -10,6 +10,7 @@ with ls.patch(model) as scoped:         # the paper's doubled batch
 """
 
 from . import ops, reference, zoo
+from .attack import Attack, fgsm
 from .certificate import Certificate, CertificateError
 from .interpreter import LinearInterpreter
 from .ledger import Ledger, ledger
@@ -40,6 +41,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "SVD",
+    "Attack",
     "Certificate",
     "CertificateError",
     "GELUScope",
@@ -62,6 +64,7 @@ __all__ = [
     "Tape",
     "TapeMismatch",
     "UnscopedOperation",
+    "fgsm",
     "from_scipy",
     "ledger",
     "ops",

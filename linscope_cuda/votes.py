@@ -48,13 +48,26 @@ def pixel_votes(
 
     Contributions are signed and summed over the colour channels; `per_channel`: every channel of a
     pixel votes for itself, (C, H, W); `absolute`: the largest magnitude wins. `outputs` are the
-    candidates, None: all; of equal contributions the candidate listed first wins. Memory does not
-    grow with the number of candidates. `progress` is told the share that is done. Errors as
-    `pixel_discussion`; ValueError for no candidates, or an input without channels.
+    candidates, None: all; of equal contributions the candidate listed first wins, so that a pixel
+    which the network does not see votes for it. Memory does not grow with the number of candidates.
+    `progress` is told the share that is done. Errors as `pixel_discussion`; ValueError for no
+    candidates, or an input without channels.
 
     >>> votes = ls.pixel_votes(op)
     >>> votes.flatten().bincount().topk(5)    # the most popular labels
     """
+    return poll(op, outputs, per_channel=per_channel, absolute=absolute, progress=progress)[0]
+
+
+def poll(
+    op: LinearInterpreter,
+    outputs: Iterable[Any] | None = None,
+    *,
+    per_channel: bool = False,
+    absolute: bool = False,
+    progress: Callable[[float], object] = lambda share: None,
+) -> tuple[Tensor, Tensor]:
+    """`pixel_votes`, and the contributions that won them."""
     require_interpreter("pixel_votes", op)
     candidates = range(op.shape[0]) if outputs is None else outputs
     flat = _flat_indices("pixel_votes", candidates, op.output_shape)
@@ -73,7 +86,7 @@ def pixel_votes(
         votes = torch.where((best <= most) & (votes >= 0), votes, labels[start + winner])
         most = torch.maximum(most, best)
         progress(min(start + len(discussions), len(flat)) / len(flat))
-    return votes
+    return votes, most
 
 
 def _discussions(op: LinearInterpreter, flat: list[int]) -> Iterator[tuple[int, Tensor]]:

@@ -156,8 +156,9 @@ class _Tables:
 def _write_entries(path: Path, survey: Survey) -> None:
     with path.open("w", newline="", encoding="utf-8") as file:
         table = csv.writer(file)
-        table.writerow(["entry", "mean share", "deviation"])
-        table.writerows((name, m.mean, m.deviation) for name, m in survey.entries.items())
+        table.writerow(["number", "entry", "mean share", "deviation"])
+        for i, (name, moments) in enumerate(survey.entries.items()):
+            table.writerow([i, name, moments.mean, moments.deviation])
 
 
 def _picture(name: str, epsilon: float, survey: Survey, before: Survey) -> bytes:

@@ -21,7 +21,7 @@ from ..report.pictures import photo as draw_photo
 from ..report.pictures import signed
 from ..report.survey import raw_pixels
 from ..report.tour import SIZES, SMALLEST_PHOTO
-from ..votes import pixel_discussion, pixel_votes
+from ..votes import pixel_discussion, poll
 from .command import (
     DEVICE,
     DTYPE,
@@ -38,6 +38,7 @@ from .command import (
 
 DEFAULT_SIZE = 224  # of a network that takes any size
 MOST_LABELS = 8
+UNSEEN = -1  # instead of a label, where nothing that a pixel contributes is above 0
 _WHITE = 0.93  # what is not voted for is nearly white
 
 _OPTIONS: Options = {
@@ -50,8 +51,8 @@ _OPTIONS: Options = {
         "type": int,
         "default": 4,
         "metavar": "N",
-        "help": f"labels to draw, 1 ... {MOST_LABELS}: the best score's and those with most votes "
-        "(default: %(default)s)",
+        "help": f"labels to draw, 1 ... {MOST_LABELS}: half of them have the best scores, the "
+        "others most votes (default: %(default)s)",
     },
     ("--absolute",): {
         "action": "store_true",
@@ -87,14 +88,15 @@ def _run(args: argparse.Namespace) -> None:
         progress(0.0, "freezing the network")
         try:
             op = _interpreter(network, photo, args)
-            votes = pixel_votes(
+            votes, won = poll(
                 op, absolute=args.absolute, progress=lambda share: progress(share, "voting")
             )
+            votes = torch.where(won == 0, UNSEEN, votes)
             shown = _shown(op, votes, args.labels)
             discussions = pixel_discussion(op, shown).sum(1).cpu()
         except torch.OutOfMemoryError as error:
             raise BadInput(f"{args.device} has too little memory; try a smaller --size") from error
-    table = _table(op, votes, network.classes or [])
+    table = _table(op, votes, shown, network.classes or [])
     numbers: dict[str, Any] = {
         "network": args.model,
         "photo": photo.name,
@@ -103,9 +105,10 @@ def _run(args: argparse.Namespace) -> None:
         "dtype": args.dtype,
         "absolute": args.absolute,
         "pixels": votes.numel(),
+        "unseen": int((votes == UNSEEN).sum()),
         "labels": table,
     }
-    drawn = _files(network, photo, args.model, votes.cpu(), table, dict(zip(shown, discussions)))
+    drawn = _files(network, photo, args.model, votes.cpu(), table, shown, discussions)
     numbers["files"] = sorted([*drawn, "votes.json"])
     drawn["votes.json"] = (json.dumps(numbers, indent=2) + "\n").encode()
     publish(args.out, drawn)
@@ -138,19 +141,24 @@ def _interpreter(
 
 
 def _shown(op: LinearInterpreter, votes: Tensor, count: int) -> list[int]:
-    """The best score's label, then those with most votes."""
-    popular = votes.flatten().bincount(minlength=op.shape[0]).argsort(descending=True, stable=True)
-    best = int(op.output[0].argmax())
-    return [best, *(k for k in popular.tolist() if k != best)][: min(count, op.shape[0])]
+    """The labels of the best scores, half of them, then those with most votes."""
+    best = op.output[0].argsort(descending=True)[: (count + 1) // 2].tolist()
+    popular = _counts(op, votes).argsort(descending=True, stable=True).tolist()
+    return list(dict.fromkeys(best + popular))[:count]
 
 
-def _table(op: LinearInterpreter, votes: Tensor, classes: list[str]) -> list[dict[str, Any]]:
-    """Every label that has votes, and the best score's, the most popular first."""
-    counts = votes.flatten().bincount(minlength=op.shape[0])
+def _counts(op: LinearInterpreter, votes: Tensor) -> Tensor:
+    return votes[votes != UNSEEN].bincount(minlength=op.shape[0])
+
+
+def _table(
+    op: LinearInterpreter, votes: Tensor, shown: list[int], classes: list[str]
+) -> list[dict[str, Any]]:
+    """Every label that has votes or is shown, the most popular first."""
+    counts = _counts(op, votes)
     scores = op.output[0]
     ranks = scores.argsort(descending=True).argsort() + 1
-    listed = [k for k in counts.argsort(descending=True, stable=True).tolist() if counts[k]]
-    best = int(scores.argmax())
+    order = counts.argsort(descending=True, stable=True).tolist()
     return [
         {
             "label": k,
@@ -160,7 +168,8 @@ def _table(op: LinearInterpreter, votes: Tensor, classes: list[str]) -> list[dic
             "score": scores[k].item(),
             "rank": int(ranks[k]),
         }
-        for k in ([*listed] if best in listed else [*listed, best])
+        for k in order
+        if counts[k] or k in shown
     ]
 
 
@@ -170,7 +179,8 @@ def _files(
     model: str,
     votes: Tensor,
     table: list[dict[str, Any]],
-    discussions: dict[int, Tensor],
+    shown: list[int],
+    discussions: Tensor,
 ) -> dict[str, bytes]:
     picture = raw_pixels(network, photo.image)[0] / 255
     if network.preprocess.order == "BGR":
@@ -178,8 +188,8 @@ def _files(
     picture = picture.expand(3, -1, -1)
     rows = {row["label"]: row for row in table}
     labels, files = [], {}
-    for k, discussion in discussions.items():
-        row = rows.get(k) or {"name": f"output {k}", "score": 0.0, "share": 0.0}
+    for k, discussion in zip(shown, discussions, strict=True):
+        row = rows[k]
         masked = torch.where(votes == k, picture, _WHITE)
         labels.append(Label(row["name"], row["score"], row["share"], discussion, masked))
         share = f"{100 * row['share']:.1f} %"
@@ -191,8 +201,12 @@ def _files(
             "contribution to the score, back-projected",
             scale=robust_scale(discussion),
         )
-    note = f"each of the {votes.numel():,} pixels votes for one of {len(table)} labels"
-    files["votes.png"] = ballot(picture, labels, f"{model} on {photo.name}: pixel votes", note)
+    unseen = int((votes == UNSEEN).sum())
+    note = f"each of {votes.numel():,} pixels votes for the label that it adds most to"
+    note += f"; {unseen:,} add nothing to any" if unseen else ""
+    popular = [(row["name"], row["share"]) for row in table]
+    title = f"{model} on {photo.name}: pixel votes"
+    files["votes.png"] = ballot(picture, labels, popular, title, note)
     files["votes.csv"] = _csv(table)
     return files
 
@@ -207,7 +221,8 @@ def _csv(table: list[dict[str, Any]]) -> bytes:
 
 def _outline(args: argparse.Namespace, numbers: dict[str, Any]) -> str:
     lines = [
-        f"{args.model} on {numbers['photo']}: {numbers['pixels']} pixels vote",
+        f"{args.model} on {numbers['photo']}: {numbers['pixels']} pixels vote"
+        + (f", {numbers['unseen']} of them add nothing to any label" if numbers["unseen"] else ""),
         "  votes   share    score  rank  label",
         *(
             f"{row['votes']:7d}  {100 * row['share']:4.1f} %  {row['score']:7.3f}  "

@@ -59,14 +59,21 @@ class Label:
     masked: Tensor
 
 
-def ballot(picture: Tensor, labels: Sequence[Label], title: str, note: str) -> bytes:
+def ballot(
+    picture: Tensor,
+    labels: Sequence[Label],
+    popular: Sequence[tuple[str, float]],
+    title: str,
+    note: str,
+) -> bytes:
     """The picture (3, H, W) in 0..1 and, for each label, its discussion above the pixels that voted
     for it (Fig. 3). Red adds to the score, blue takes from it, each discussion on its own scale.
+    `popular` are labels and their shares of the votes, of which the first are listed.
 
-    ballot(torch.rand(3, 8, 8), labels, "a network", "every pixel votes once")
+    ballot(torch.rand(3, 8, 8), labels, [("cat", 0.3)], "a network", "every pixel votes once")
     """
     columns = 1 + len(labels)
-    side, gap, left, top, caption = 1.75, 0.12, 0.1, 0.6, 0.36  # inches
+    side, gap, left, top, caption = 1.75, 0.12, 0.1, 0.5, 0.34  # inches
     tall = side * picture.shape[1] / picture.shape[2]
     width = max(left + columns * (side + gap), _WIDTH)
     height = top + 2 * (tall + caption) + 0.1
@@ -84,15 +91,22 @@ def ballot(picture: Tensor, labels: Sequence[Label], title: str, note: str) -> b
         show(0, 0, "the input", picture.permute(1, 2, 0))
         for i, label in enumerate(labels, 1):
             scale = robust_scale(label.discussion)
-            name = label.name if len(label.name) <= 24 else label.name[:23] + "\u2026"
-            above = f"{name}\ndiscussion, score {_minus(f'{label.score:.2f}')}"
+            above = f"{_short(label.name, 24)}\ndiscussion, score {_minus(f'{label.score:.2f}')}"
             colours = {"cmap": "RdBu_r", "vmin": -scale, "vmax": scale}
             show(i, 0, above, label.discussion, **colours)
             beneath = f"votes of {100 * label.share:.1f} % of the pixels"
             show(i, 1, beneath, label.masked.permute(1, 2, 0))
+        listed = [f"{100 * share:4.1f} %  {_short(name, 20)}" for name, share in popular[:9]]
+        lines = "\n".join(["most votes", *listed])
+        y = (height - top - tall - 2 * caption + 0.04 + 0.16) / height
+        figure.text(left / width, y, lines, va="top", fontsize=7.5, linespacing=1.5)
         _title(figure, title, round(left * DPI))
         figure.text(left / width, 1 - 0.26 / height, note, va="top", fontsize=8, color=GREY)
         return _png(figure)
+
+
+def _short(name: str, most: int) -> str:
+    return name if len(name) <= most else name[: most - 1] + "\u2026"
 
 
 def robust_scale(values: Tensor) -> float:

@@ -1,0 +1,241 @@
+"""`linscope ledger` and `linscope votes`: what they write, print and refuse."""
+
+import csv
+import json
+
+import pytest
+import torch
+from classifiers import CLASSES, classifier, pictures
+from PIL import Image
+from torch import nn
+
+import linscope_cuda as ls
+from linscope_cuda import cli
+from linscope_cuda.report.survey import FromPixels, accounts, raw_pixels
+from linscope_cuda.zoo import Network, Preprocess, weights
+
+
+def silent() -> Network:
+    """Every score is 0."""
+    model = nn.Sequential(nn.Flatten(), nn.Linear(3 * 64, 4))
+    nn.init.zeros_(model[1].weight), nn.init.zeros_(model[1].bias)
+    return Network(model.eval(), Preprocess(size=(8, 8)), None, "made for a test")
+
+
+def strict() -> Network:
+    """Takes 4 x 4 pixels only, though its preprocessing says otherwise."""
+    model = nn.Sequential(nn.Flatten(), nn.Linear(48, 4))
+    return Network(model.eval(), Preprocess(size=(8, 8)), None, "made for a test")
+
+
+def picture() -> Network:
+    return Network(nn.Conv2d(3, 3, 1).eval(), Preprocess(size=(8, 8)), None, "made for a test")
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path, monkeypatch):
+    for made in (classifier, silent, strict, picture):
+        monkeypatch.setitem(weights.NETWORKS, made.__name__, made)
+    monkeypatch.chdir(tmp_path)
+    pictures(tmp_path / "crops")
+    (tmp_path / "good").mkdir()
+    (tmp_path / "good" / "ledger.png").write_text("good")
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "note.txt").write_text("no image")
+    for name in ("texts", "dots", "halves"):
+        pictures(tmp_path / name)
+    (tmp_path / "texts" / "note.jpg").write_text("no image")
+    Image.new("RGB", (1, 1)).save(tmp_path / "dots" / "dot.png")
+    whole = (tmp_path / "halves" / "crop 2.png").read_bytes()
+    (tmp_path / "halves" / "crop 2.png").write_bytes(whole[: len(whole) // 2])
+    return tmp_path
+
+
+def everything(folder):
+    return {path: path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+def rows(path):
+    with path.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+LEDGER = ["ledger", "--model", "classifier", "--images", "crops", "--dtype", "float64"]
+VOTES = ["votes", "--model", "classifier", "--image", "crops/crop 1.png", "--dtype", "float64"]
+
+
+def test_ledger_of_a_folder_equals_recomputation(here, capsys):
+    assert cli.main([*LEDGER, "--out", "good", "--fgsm", "8", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert json.loads((here / "good" / "ledger.json").read_text()) == found
+    assert sorted(p.name for p in (here / "good").iterdir()) == found["files"]
+    network = classifier()
+    model = FromPixels(network).double()
+    files = ["crops/crop 1.png", "crops/crop 2.png", "crops/deeper/crop 0.png"]
+    pixels = [raw_pixels(network, Image.open(here / f)).double() for f in files]
+    for i, epsilon in enumerate((0, 8)):
+        want = [accounts(model, x, [8.0])[i] for x in pixels]
+        ledger = found["ledgers"][i]
+        assert ledger["fgsm"] == epsilon and ledger["largest_error"] < 1e-12
+        for name, share in ledger["shares"].items():
+            mean = sum(account.shares()[name] for account in want) / 3
+            assert share["mean"] == pytest.approx(mean)
+        for name, entry in ledger["entries"].items():
+            mean = sum(account.parts.get(name, 0) / account.score for account in want) / 3
+            assert entry["mean"] == pytest.approx(mean)
+        assert sum(entry["mean"] for entry in ledger["entries"].values()) == pytest.approx(1)
+    photos = rows(here / "good" / "photos.csv")
+    assert [row["photo"] for row in photos[::2]] == ["crop 1", "crop 2", "crop 0"]
+    assert {row["fgsm"] for row in photos} == {"0.0", "8.0"}
+    assert all(row["name"] == CLASSES[int(row["top"])] for row in photos)
+    parts = rows(here / "good" / "contributions.csv")
+    for row in photos:
+        mine = [p for p in parts if (p["photo"], p["fgsm"]) == (row["photo"], row["fgsm"])]
+        assert sum(float(p["contribution"]) for p in mine) == pytest.approx(float(row["score"]))
+    assert len(rows(here / "good" / "ledger.csv")) == len(found["ledgers"][0]["entries"])
+    for name in ("ledger.png", "ledger-fgsm-8.png"):
+        with Image.open(here / "good" / name) as image:
+            image.load()
+
+
+def test_ledger_says_each_definition(capsys):
+    assert cli.main([*LEDGER, "--out", "new"]) == 0
+    out = capsys.readouterr().out
+    assert out.startswith("classifier, best score of 3 photos: the residual's share")
+    assert "r / y, the input is normalised pixels" in out
+    assert "|r| / (|r| + |F x0|), the input is raw pixels" in out
+
+
+def test_ledger_reads_one_photo_at_a_time(monkeypatch):
+    """Memory must not grow with the photos: each is let go before the next is read."""
+    import weakref
+
+    read = cli.ledger.load_photo
+    alive = weakref.WeakSet()
+
+    class Held:
+        def __init__(self, photo):
+            self.image, self.label, self.name = photo.image, photo.label, photo.name
+            alive.add(self)
+
+    def counted(name):
+        assert len(alive) <= 1
+        return Held(read(name))
+
+    monkeypatch.setattr(cli.ledger, "load_photo", counted)
+    assert cli.main([*LEDGER, "--out", "new"]) == 0
+
+
+def test_many_entries_are_drawn_as_columns(here, monkeypatch):
+    monkeypatch.setattr("linscope_cuda.report.charts.MOST_ROWS", 3)
+    assert cli.main([*LEDGER, "--out", "new", "--fgsm", "4"]) == 0
+    with Image.open(here / "new" / "ledger.png") as image:
+        assert image.width > image.height
+
+
+def test_votes_equal_recomputation(here, capsys):
+    assert cli.main([*VOTES, "--labels", "5", "--out", "new", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    network = classifier()
+    x0 = network.preprocess(Image.open(here / "crops" / "crop 1.png")).double()
+    op = ls.LinearInterpreter(network.model.double(), x0)
+    counts = ls.pixel_votes(op).flatten().bincount(minlength=5)
+    assert found["pixels"] == 20 * 16 == sum(r["votes"] for r in found["labels"]) + found["unseen"]
+    votes = {row["label"]: row["votes"] for row in found["labels"]}
+    first = ls.pixel_discussion(op, range(5)).sum(1).amax(0)
+    assert found["unseen"] == (first == 0).sum()
+    assert [votes.get(k, 0) for k in range(1, 5)] == counts[1:].tolist()
+    assert votes.get(0, 0) == counts[0] - found["unseen"]
+    ranks = {row["label"]: row["rank"] for row in found["labels"]}
+    assert ranks[op.output[0].argmax().item()] == 1
+    assert sorted(p.name for p in (here / "new").iterdir()) == found["files"]
+    table = rows(here / "new" / "votes.csv")
+    assert [row["name"] for row in table] == [row["name"] for row in found["labels"]]
+    for name in found["files"]:
+        if name.endswith(".png"):
+            with Image.open(here / "new" / name) as image:
+                image.load()
+
+
+def test_votes_prints_the_popular_labels(capsys):
+    assert cli.main([*VOTES, "--out", "new", "--size", "24", "--labels", "2", "--absolute"]) == 0
+    out = capsys.readouterr().out
+    assert out.startswith("classifier on crop 1: 576 pixels vote")
+    assert any(name in out for name in CLASSES)
+
+
+BAD = {
+    "unknown model": (LEDGER, ["--model", "nope"], "there is no network 'nope'"),
+    "no classifier": (LEDGER, ["--model", "picture"], "gives no scores"),
+    "silent": (LEDGER, ["--model", "silent"], "scores every one of these photos with 0"),
+    "wrong size": (LEDGER, ["--model", "strict"], "cannot take 8 x 8 pixels"),
+    "missing folder": (LEDGER, ["--images", "missing"], "'missing' is not a folder"),
+    "file as folder": (LEDGER, ["--images", "note.txt"], "'note.txt' is not a folder"),
+    "empty folder": (LEDGER, ["--images", "empty"], "holds no image files"),
+    "text as image": (LEDGER, ["--images", "texts"], "'texts/note.jpg' is not an image"),
+    "half an image": (LEDGER, ["--images", "halves"], "'halves/crop 2.png' is not a whole image"),
+    "one pixel": (LEDGER, ["--images", "dots"], "dot is 1 x 1 pixels"),
+    "two sources": (LEDGER, ["--photos", "skimage"], "give one of them"),
+    "no attack": (LEDGER, ["--fgsm", "0"], "--fgsm wants grey levels above 0"),
+    "strong attack": (LEDGER, ["--fgsm", "300"], "--fgsm wants grey levels above 0"),
+    "out is a file": (LEDGER, ["--out", "note.txt"], "'note.txt'"),
+    "unwritable": (LEDGER, ["--out", "/proc/new"], "cannot write to '/proc/new'"),
+    "device": (LEDGER, ["--device", "gpu"], "there is no device 'gpu'"),
+    "votes: no classifier": (VOTES, ["--model", "picture"], "gives no scores"),
+    "votes: wrong size": (VOTES, ["--model", "strict"], "cannot take 8 x 8 pixels"),
+    "votes: missing": (VOTES, ["--image", "no.png"], "'no.png' is neither an image file"),
+    "votes: text": (VOTES, ["--image", "texts/note.jpg"], "is not an image"),
+    "votes: one pixel": (VOTES, ["--image", "dots/dot.png"], "1 x 1 pixels"),
+    "votes: labels": (VOTES, ["--labels", "9"], "--labels wants 1 ... 8, was given 9"),
+    "votes: size": (VOTES, ["--size", "4"], "--size wants 16 ... 1024 pixels, was given 4"),
+    "votes: out": (VOTES, ["--out", "note.txt"], "'note.txt'"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_input_is_one_sentence_and_changes_nothing(case, here, capsys):
+    command, options, message = BAD[case]
+    before = everything(here)
+    assert cli.main([*command, "--out", "good", *options]) == 2
+    said = capsys.readouterr()
+    assert said.out == ""
+    lines = [line for line in said.err.splitlines() if line.strip()]
+    assert len(lines) == 1 and lines[0].startswith("linscope: ")
+    assert message in said.err
+    assert everything(here) == before
+    assert not list(here.rglob(".linscope-*"))
+
+
+def test_an_unknown_set_of_photos(capsys):
+    assert cli.main(["ledger", "--model", "classifier", "--photos", "nope"]) == 2
+    assert "there are no photos 'nope'" in capsys.readouterr().err
+
+
+def test_a_full_disk_leaves_nothing_behind(here, capsys, monkeypatch):
+    def full(*args, **kwargs):
+        raise OSError(28, "No space left on device")
+
+    before = everything(here)
+    monkeypatch.setattr(cli.ledger, "_write_entries", full)
+    assert cli.main([*LEDGER, "--out", "good"]) == 2
+    assert "cannot write to 'good': No space left on device" in capsys.readouterr().err
+    assert everything(here) == before and not list(here.rglob(".linscope-*"))
+
+
+@pytest.mark.parametrize("command", ["ledger", "votes"])
+def test_help_has_examples(command, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        cli.main([command, "--help"])
+    assert stopped.value.code == 0
+    assert f"examples:\n  linscope {command}" in capsys.readouterr().out
+
+
+@pytest.mark.network
+def test_ledger_of_the_twenty_photos(here, capsys):
+    assert cli.main(["ledger", "--photos", "imagenet20", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    shares = found["ledgers"][0]["shares"]
+    assert found["photos"] == 20 and found["network"] == "squeezenet1_1"
+    assert shares["normalised r/y"]["mean"] == pytest.approx(0.166, abs=0.005)
+    assert shares["raw r/y"]["mean"] == pytest.approx(0.556, abs=0.005)
+    assert torch.tensor(found["ledgers"][0]["sum"]).sub(1).abs() < 1e-5
