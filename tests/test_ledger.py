@@ -249,3 +249,19 @@ def test_another_operator_is_refused():
     matrix = ls.MatrixOperator(torch.eye(3))
     with pytest.raises(TypeError, match="ledger wants a LinearInterpreter"):
         ls.ledger(matrix, [0])  # pyright: ignore
+
+
+@pytest.mark.network
+@pytest.mark.parametrize(
+    ("dtype", "digits"), [(torch.float64, 1e-12), (torch.float32, 1e-5)], ids=["float64", "float32"]
+)
+@pytest.mark.parametrize("name", [n for n in ls.zoo.names() if not n.endswith("-random")])
+def test_trained_networks_are_summed_exactly(name, dtype, digits):
+    network = ls.zoo.load(name)
+    image = ls.zoo.photo("cat").image.resize((48, 48))
+    x0 = network.preprocess(image).to(dtype)
+    op = ls.LinearInterpreter(network.model.to(dtype), x0)
+    outputs = [int(op.output.argmax()), *spread(op, 2)]
+    found = ls.ledger(op, outputs)
+    scale = (found.values.abs().sum(0) + found.input.abs()).max()
+    assert ((found.total - op.output.flatten()[outputs]).abs() < digits * scale).all()
