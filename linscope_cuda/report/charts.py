@@ -31,18 +31,17 @@ def contributions(
     """Shares of a score, a bar for each with its deviation as a line, in the order given (Fig. 4).
 
     The first two bars, the input's and the normalisation's, are set apart by colour; `after` puts a
-    second bar beside each. More than 60 entries become columns, numbered from 0.
+    second bar beside each. More than 60 entries become columns, numbered from 0, and `after` a
+    second row of them.
 
     contributions(["input", "conv1"], [(0.8, 0.1), (0.2, 0.1)], "a network", "they sum to 1")
     """
     with rc_context(_STYLE):
         draw = _rows if len(labels) <= MOST_ROWS else _columns
-        figure, axes = draw(labels, before, after, legend)
+        figure = draw(labels, before, after, legend)
         _title(figure, title)
         height = figure.get_figheight()
         figure.text(10 / (_WIDTH * DPI), 1 - 0.26 / height, note, va="top", fontsize=8, color=GREY)
-        if after:
-            axes.legend(frameon=False, loc="lower right" if draw is _rows else "upper right")
         return _png(figure)
 
 
@@ -121,7 +120,7 @@ def robust_scale(values: Tensor) -> float:
 
 def _rows(
     labels: Sequence[str], before: Bars, after: Bars | None, legend: tuple[str, str]
-) -> tuple[Figure, Axes]:
+) -> Figure:
     row = _ROW * (1.25 if after else 1)
     height = 1.1 + row * len(labels)
     figure = Figure(figsize=(_WIDTH, height), dpi=DPI)
@@ -155,32 +154,34 @@ def _rows(
     axes.set_ylim(len(labels) - 0.4, -0.6)
     axes.xaxis.set_major_locator(MaxNLocator(6))
     axes.set_xlabel("share of the score")
-    return figure, axes
+    if after:
+        axes.legend(frameon=False, loc="lower right")
+    return figure
 
 
 def _columns(
     labels: Sequence[str], before: Bars, after: Bars | None, legend: tuple[str, str]
-) -> tuple[Figure, Axes]:
-    figure = Figure(figsize=(_WIDTH, 3.4), dpi=DPI)
-    axes = figure.add_axes((0.1, 0.14, 0.88, 0.68))
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.axhline(0, color=GREY, linewidth=0.8)
-    pair = 0.2 if after else 0.0
-    for bars, shift, name, colours in (
-        (before, -pair, legend[0], _colours(labels) if not after else SLATE),
-        (after or (), pair, legend[1], RED),
-    ):
-        if bars:
-            places = [i + shift for i in range(len(labels))]
-            means, deviations = zip(*bars, strict=True)
-            axes.bar(places, means, 0.4 if after else 0.8, color=colours, label=name)
-            _lines(axes, places, means, deviations, across=True)
-    axes.set_xlim(-1, len(labels))
-    axes.set_ylim(*_extent([*before, *(after or ())]))
-    axes.xaxis.set_major_locator(MaxNLocator(8, integer=True))
+) -> Figure:
+    """Numbered columns; what comes after has a panel of its own, on the same scale."""
+    panels = [(before, legend[0] if after else "", _colours(labels))]
+    panels += [(after, legend[1], [RED] * len(labels))] if after else []
+    height = 0.95 + 2.4 * len(panels)
+    figure = Figure(figsize=(_WIDTH, height), dpi=DPI)
+    for i, (bars, name, colours) in enumerate(panels):
+        bottom = 0.5 + 2.4 * (len(panels) - 1 - i)
+        axes = figure.add_axes((0.1, bottom / height, 0.88, 1.95 / height))
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.axhline(0, color=GREY, linewidth=0.8)
+        means, deviations = zip(*bars, strict=True)
+        axes.bar(range(len(labels)), means, 0.8, color=colours)
+        _lines(axes, range(len(labels)), means, deviations, across=True)
+        axes.set_title(name, fontsize=8.5, loc="left", pad=2)
+        axes.set_xlim(-1, len(labels))
+        axes.set_ylim(*_extent([*before, *(after or ())]))
+        axes.xaxis.set_major_locator(MaxNLocator(8, integer=True))
+        axes.set_ylabel("share of the score")
     axes.set_xlabel(f"0: {labels[0]};  1 ... {len(labels) - 1}: the calls in order, see ledger.csv")
-    axes.set_ylabel("share of the score")
-    return figure, axes
+    return figure
 
 
 def _colours(labels: Sequence[str]) -> list[str]:
