@@ -12,6 +12,7 @@ with ls.patch(model) as scoped:         # the paper's doubled batch
 from . import ops, reference, zoo
 from .attack import Attack, fgsm
 from .certificate import Certificate, CertificateError
+from .fields import Field, Fields, fields
 from .interpreter import LinearInterpreter
 from .ledger import Ledger, ledger
 from .operator import MatrixFreeOperator, MatrixOperator
@@ -34,6 +35,7 @@ from .scopes import (
     TanhScope,
 )
 from .svd import SVD, svd
+from .sweep import Sweep, open_sweep, sweep
 from .tape import Tape, TapeMismatch
 from .votes import pixel_discussion, pixel_votes
 
@@ -44,6 +46,8 @@ __all__ = [
     "Attack",
     "Certificate",
     "CertificateError",
+    "Field",
+    "Fields",
     "GELUScope",
     "HardtanhScope",
     "InstanceNorm2dScope",
@@ -60,6 +64,7 @@ __all__ = [
     "ReLUScope",
     "SiLUScope",
     "SigmoidScope",
+    "Sweep",
     "TanhScope",
     "Tape",
     "TapeMismatch",
@@ -67,6 +72,9 @@ __all__ = [
     "fgsm",
     "from_scipy",
     "ledger",
+    "fields",
+    "from_scipy",
+    "open_sweep",
     "ops",
     "patch",
     "pixel_discussion",
@@ -74,5 +82,6 @@ __all__ = [
     "reference",
     "register_rule",
     "svd",
+    "sweep",
     "zoo",
 ]
