@@ -29,6 +29,11 @@ if TYPE_CHECKING:
 
 KINDS = {"rows": "receptive", "columns": "projective"}
 
+
+class StoreError(ValueError):
+    """A path that cannot be the store of this sweep; the message says why, in one sentence."""
+
+
 _FORMAT = "linscope_cuda sweep 1"
 _CHUNK = 2**24  # bytes of values in a block
 _BATCH = 2**26  # bytes of energies at a time
@@ -295,13 +300,13 @@ def _opened(path: Path, work: _Work) -> dict[str, zarr.Array]:
         if facts.get(name) != ours:
             theirs = "other ones" if name in ("rows", "columns") else facts.get(name)
             wanted = "these" if name in ("rows", "columns") else ours
-            raise ValueError(
+            raise StoreError(
                 f"store {str(path)!r} is of another sweep: its {name} is {theirs}, {wanted} is "
                 "wanted"
             )
     ours, theirs = np.asarray(answer), np.asarray(facts["answer"])
     if abs(ours - theirs).max() > torch.finfo(work.op.dtype).eps ** 0.5 * theirs[0]:
-        raise ValueError(f"store {str(path)!r} is of another operator: F v differs")
+        raise StoreError(f"store {str(path)!r} is of another operator: F v differs")
     return arrays
 
 
@@ -339,7 +344,7 @@ def _read(path: Path) -> tuple[Mapping[str, Any], dict[str, zarr.Array]]:
         group = None
     facts = dict(group.attrs) if group else {}
     if group is None or facts.get("format") != _FORMAT:
-        raise ValueError(f"{str(path)!r} is no store of a sweep")
+        raise StoreError(f"{str(path)!r} is no store of a sweep")
     # A chunk of zeros is written like any other: that it is there says that its block is done.
     return facts, {
         name: array.with_config({"write_empty_chunks": True}) for name, array in group.arrays()

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from matplotlib import rc_context
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
 
 from ..operator import MatrixFreeOperator, gaussian, seeded
 from ..svd import SVD, Step
@@ -129,7 +129,7 @@ def convergence(runs: Mapping[str, Sequence[Step]], title: str, sequential: bool
         raise ValueError("convergence wants a step or more of each method, was given none")
     with rc_context(_STYLE):
         figure = Figure(figsize=(_CHART, 2.9), dpi=DPI)
-        axes = figure.add_axes((0.15, 0.17, 0.83, 0.69))
+        axes = figure.add_axes((0.18, 0.17, 0.80, 0.69))
         for i, (name, steps) in enumerate(runs.items()):
             spent = [step.sequential if sequential else step.passes for step in steps]
             # Zero has no place on this scale, and what is not finite none at all.
@@ -138,12 +138,19 @@ def convergence(runs: Mapping[str, Sequence[Step]], title: str, sequential: bool
             axes.plot(xs, ys, color=_COLOURS[i % len(_COLOURS)], linewidth=1.0, label=name)
         axes.set_xscale("log")
         axes.set_yscale("log")
+        for axis in (axes.xaxis, axes.yaxis):  # matplotlib's own labels are formulas, see _STYLE
+            axis.set_major_formatter(FuncFormatter(_power))
+            axis.set_minor_formatter(NullFormatter())
         axes.set_xlabel("network passes, one after another" if sequential else "samples")
         axes.set_ylabel("error / \u03c3\u2081")
         axes.spines[["top", "right"]].set_visible(False)
         axes.legend(frameon=False, fontsize=8)
         _title(figure, title)
         return _png(figure)
+
+
+def _power(value: float, _: int) -> str:
+    return f"{value:g}" if value >= 0.01 else f"{value:.0e}"
 
 
 def _text(value: float) -> str:

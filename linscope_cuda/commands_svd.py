@@ -1,0 +1,184 @@
+"""`linscope svd`: eigen-inputs and eigen-outputs, spectrum, convergence; of one network or more."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from . import cli
+from .commands_fields import enough_memory, system_options, systems
+from .report import BadInput, pictures, publish, require_writable
+from .report.spectrum import Spectrum, convergence, energy_curve, spectrum
+from .report.system import System
+from .report.tour import ANGLE, MAX_PASSES, MOST_TRIPLETS, SEED, TOLERANCE
+from .report.triplet_sheet import triplet_sheet
+from .svd import METHODS, SVD, Step, svd
+
+_EXAMPLES = """examples:
+  linscope svd
+  linscope svd --model upconv7_photo --image astronaut --size 64 -k 12 --out astronaut
+  linscope svd --model pixelshuffle4_x3 --model upconv7_photo -k 4     side by side
+  linscope svd --model cyclegan_vintage --size 128 --policy centered --checkpoint vintage.state
+  linscope svd --compare                                               three methods' convergence"""
+
+# Of the methods that are only compared: what lanczos needs a few hundred passes for.
+_COMPARED = {"paper": {"tol": 1e-3}, "paper-literal": {}}
+
+
+def add_parser(subparsers: Any) -> None:
+    """Adds the command to the parsers of `linscope`.
+
+    add_parser(parser.add_subparsers())
+    """
+    command = subparsers.add_parser(
+        "svd",
+        help="eigen-inputs and eigen-outputs of F, with their singular values",
+        description="Draws the k strongest stimuli of a frozen network and its answers to them\n"
+        "(right and left singular vectors of F), its residual, its singular values with error\n"
+        "bars, and how much of F's energy they have.",
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    options: dict[tuple[str, ...], dict[str, Any]] = {
+        ("-k",): {
+            "type": int,
+            "default": 6,
+            "metavar": "K",
+            "help": f"singular triplets, 1 ... {MOST_TRIPLETS} (default: %(default)s)",
+        },
+        ("--compare",): {
+            "action": "store_true",
+            "help": "also run Algorithm 1, as printed and with its errors settled, and draw how "
+            "the methods converge",
+        },
+        ("--checkpoint",): {
+            "type": Path,
+            "metavar": "PATH",
+            "help": "a file where the state is kept, so that the same command goes on from there",
+        },
+        ("--out",): {
+            "default": Path("linscope-svd"),
+            "type": Path,
+            "metavar": "DIR",
+            "help": "the folder to write to (default: %(default)s)",
+        },
+    }
+    command.set_defaults(run=run)
+    for flags, option in {**system_options(several=True), **options}.items():
+        command.add_argument(*flags, **option)
+
+
+def run(args: argparse.Namespace) -> None:
+    """`linscope svd`."""
+    if not 1 <= args.k <= MOST_TRIPLETS:
+        raise BadInput(f"k wants 1 ... {MOST_TRIPLETS} triplets, was given {args.k}")
+    cli._check_device(args.device)
+    require_writable(args.out)
+    photo = cli._photo(args.image).name
+    with cli._progress() as progress, enough_memory(args.device):
+        found = []
+        listed = systems(args, progress)
+        if args.checkpoint and len(listed) > 1:
+            raise BadInput("a checkpoint is of one network by one policy, and several were given")
+        for i, system in enumerate(listed):
+            shares = 0.05 + 0.9 * i / len(listed), 0.9 / len(listed)
+            found.append(_solved(system, args, progress, shares))
+        progress(0.95, "drawing")
+        content = {}
+        names = " and ".join(dict.fromkeys(system.name for system, *_ in found))
+        content["triplets.png"] = triplet_sheet(
+            [(system, triplets) for system, triplets, *_ in found], f"{names} on {photo}"
+        )
+        for i, (system, triplets, energies, runs) in enumerate(found):
+            end = f"-{i + 1}" if len(found) > 1 else ""
+            content[f"sigma{end}.png"] = pictures.spectrum(
+                triplets.S.tolist(), triplets.errors.tolist(), f"singular values, {system.name}"
+            )
+            content[f"energy{end}.png"] = energy_curve(energies, f"energy of F, {system.name}")
+            if args.compare:
+                content[f"convergence{end}.png"] = convergence(runs, f"convergence, {system.name}")
+    publish(args.out, content)
+    numbers = {
+        "photo": photo,
+        "files": sorted(content),
+        "systems": [_numbers(*one) for one in found],
+    }
+    if args.json:
+        print(json.dumps(numbers, indent=2))
+    else:
+        print(_outline(numbers) + f"\npictures: {args.out / 'triplets.png'} and others beside it")
+
+
+def _solved(
+    system: System, args: argparse.Namespace, progress: Any, shares: tuple[float, float]
+) -> tuple[System, SVD, Spectrum, dict[str, list[Step]]]:
+    op, k = system.op, args.k
+    if k > min(op.shape):
+        raise BadInput(f"F is {op.shape[0]} x {op.shape[1]} and has no {k} singular triplets")
+    runs: dict[str, list[Step]] = {}
+
+    def solve(method: str, **options: Any) -> SVD:
+        steps = runs[method] = []
+
+        def told(step: Step) -> None:
+            steps.append(step)
+            text = f"{system.name}, {method}: {step.converged} of {k}, error {step.error:.0e}"
+            progress(shares[0] + shares[1] * min(step.converged / k, 1), text)
+
+        generator = torch.Generator().manual_seed(SEED)
+        return svd(op, k, method, generator=generator, progress=False, callback=told, **options)
+
+    try:
+        triplets = solve(
+            "lanczos",
+            tol=TOLERANCE,
+            angle=ANGLE,
+            max_passes=MAX_PASSES * k,
+            checkpoint=args.checkpoint,
+        )
+    except ValueError as error:
+        if str(error).startswith("checkpoint"):
+            raise BadInput(str(error)) from error
+        raise
+    for method, options in _COMPARED.items() if args.compare else ():
+        solve(method, **options)
+    energies = spectrum(op, triplets)
+    return system, triplets, energies, {name: runs[name] for name in METHODS if name in runs}
+
+
+def _numbers(
+    system: System, found: SVD, energies: Spectrum, runs: dict[str, list[Step]]
+) -> dict[str, Any]:
+    return system.facts | {
+        "sigma": found.S.tolist(),
+        "error": found.errors.tolist(),
+        "angle": found.angles.tolist(),
+        "clustered": found.clustered.tolist(),
+        "converged": found.converged,
+        "passes": {name: steps[-1].passes if steps else 0 for name, steps in runs.items()},
+        "energy": energies.energy,
+        "energy_error": energies.energy_error,
+        "energy_shares": energies.shares,
+        "stable_rank": energies.stable_rank,
+        "effective_rank": list(energies.effective_rank),
+    }
+
+
+def _outline(numbers: dict[str, Any]) -> str:
+    lines = []
+    for system in numbers["systems"]:
+        sigmas = zip(system["sigma"], system["error"], strict=True)
+        low, high = system["effective_rank"]
+        lines += [
+            f"{system['system']} on {numbers['photo']}: |r| / |y| = "
+            f"{system['norm_residual_over_output']:.4g}",
+            "  sigma: " + ", ".join(f"{sigma:.5g} +- {error:.1g}" for sigma, error in sigmas),
+            f"  {system['energy_shares'][-1]:.1%} of the energy, stable rank "
+            f"{system['stable_rank']:.3g}, effective rank {low:.3g} ... {high:.3g}",
+        ]
+        lines += [] if system["converged"] else ["  not converged: the bars say how far"]
+    return "\n".join(lines)

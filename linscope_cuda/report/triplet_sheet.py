@@ -1,0 +1,75 @@
+"""Eigen-inputs and eigen-outputs of one network or of several on one photo (Fig. 5 and 6)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ..svd import SVD
+from .field import triplet_windows
+from .gallery import grey, subscript
+from .panels import Panel, sheet
+from .system import System
+from .tour import norm
+
+_PER_ROW = 6
+
+
+def triplet_sheet(found: Sequence[tuple[System, SVD]], title: str) -> bytes:
+    """For each system: x0, y, the residual r, and its triplets with sigma and error bar.
+
+    Residuals of all systems have one scale. Where a triplet is localised, it is shown close up, and
+    a frame in x0 says where.
+
+    triplet_sheet([(system, svd(system.op, k=4))], "the cat")
+    """
+    residuals = [grey(system.op.residual[0].cpu()) for system, _ in found]
+    scale = max(r.abs().max().item() for r in residuals)
+    rows: list[list[Panel | None]] = []
+    for (system, triplets), residual in zip(found, residuals, strict=True):
+        pairs = [_pair(triplets, i) for i in range(len(triplets.S))]
+        frames = [
+            (pair[0].crop, str(i + 1)) for i, pair in enumerate(pairs) if pair[0].crop is not None
+        ]
+        op = system.op
+        filtered = op.filter(op.x0)[0].cpu()
+        share = norm(op.residual) / norm(op.output)
+        heads: tuple[list[Panel | None], list[Panel | None]] = (
+            [
+                Panel(system.input, "input x₀", note=system.name, frames=frames),
+                Panel(system.shown(filtered), "F x₀", note="in the colours of y"),
+            ],
+            [
+                Panel(system.shown(op.output[0].cpu()), "output y"),
+                Panel(
+                    residual,
+                    "residual r",
+                    "signed",
+                    "output, mean over colours",
+                    note=f"|r| / |y| = {share:.3g}",
+                    scale=scale,
+                ),
+            ],
+        )
+        for start in range(0, len(pairs), _PER_ROW):
+            part = pairs[start : start + _PER_ROW]
+            for end in (0, 1):
+                head = heads[end] if start == 0 else [None, None]
+                rows.append([*head, *(pair[end] for pair in part)])
+    return sheet(
+        rows,
+        title,
+        "F v = \u03c3 u with |u| = |v| = 1; eigen-inputs v above their eigen-outputs u.",
+    )
+
+
+def _pair(found: SVD, i: int) -> tuple[Panel, Panel]:
+    u, v = found.U[i].cpu(), found.V[i].cpu()
+    of_output, of_input = triplet_windows(u, v) or (None, None)
+    sigma, error = found.S[i].item(), found.errors[i].item()
+    note = f"\u03c3{subscript(i + 1)} = {sigma:.5g} ± {error:.1g}"
+    note += ", one of a cluster" if found.clustered[i] else ""
+    unit = "entry, mean over colours"
+    return (
+        Panel(grey(v), f"eigen-input v{subscript(i + 1)}", "signed", unit, crop=of_input),
+        Panel(grey(u), f"eigen-output u{subscript(i + 1)}", "signed", unit, note, crop=of_output),
+    )
