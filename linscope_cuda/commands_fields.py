@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from . import cli, zoo
-from .fields import Field, Fields, corresponding, fields
+from .fields import Field, Fields, checked_reach, corresponding, fields
 from .policy import POLICIES
 from .report import BadInput, publish, require_writable
 from .report.field import detailed_pixel
@@ -296,6 +296,12 @@ def run_sweep(args: argparse.Namespace) -> None:
     store, picture = args.out / f"{args.kind}.zarr", args.out / f"{args.kind}.png"
     with cli._progress() as progress:
         (system,) = systems(args, progress)
+    if args.stride < 1:
+        raise BadInput(f"stride wants 1 or more, was given {args.stride}")
+    try:
+        checked_reach(system.op, args.share, args.within)
+    except ValueError as error:
+        raise BadInput(str(error)) from error
     with enough_memory(args.device):
         found = _swept(system, args, store, (rank, ranks))
     if found.complete:

@@ -89,7 +89,7 @@ def run(args: argparse.Namespace) -> None:
             found.append(_solved(system, args, progress, shares))
         progress(0.95, "drawing")
         content = {}
-        names = " and ".join(dict.fromkeys(system.name for system, *_ in found))
+        names = " / ".join(dict.fromkeys(system.name for system, *_ in found))
         content["triplets.png"] = triplet_sheet(
             [(system, triplets) for system, triplets, *_ in found], f"{names} on {photo}"
         )

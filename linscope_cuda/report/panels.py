@@ -35,8 +35,9 @@ class Panel:
     red above a white zero, to `scale` (None: the largest magnitude); "positive" from 0 up to
     `scale`; "energy", logarithmic, six decades at most below its largest value.
     `unit` names the colour bar. `mark` (row, column) is circled; `circles` are (vertical,
-    horizontal) radii around it instead, the first one drawn solid, the second dashed. `crop` shows one window only, `frames` mark some; `step` is the
-    distance of the map's pixels and `first` the place of its first one (row, column).
+    horizontal) radii around it instead, the first one drawn solid, the second dashed.
+    `crop` shows one window only, `frames` mark some; `step` is the distance of the map's pixels and
+    `first` the place of its first one (row, column).
     """
 
     values: Tensor
@@ -63,7 +64,7 @@ def sheet(rows: Sequence[Sequence[Panel | None]], title: str, subtitle: str = ""
     cell_w = _LEFT + SIDE + _GAP
     below = _TICKS + _BAR + _BAR_TEXT
     heights = [
-        _TITLE + max(_size(panel)[0] for panel in row if panel) + below + _NOTE * count
+        _TITLE + max(_size(panel)[0] for panel in row if panel) + below + _NOTE * count + _GAP
         for row, count in zip(rows, lines, strict=True)
     ]
     total_w, total_h = columns * cell_w + _GAP, _HEAD + sum(heights)

@@ -35,7 +35,7 @@ def triplet_sheet(found: Sequence[tuple[System, SVD]], title: str) -> bytes:
         share = norm(op.residual) / norm(op.output)
         heads: tuple[list[Panel | None], list[Panel | None]] = (
             [
-                Panel(system.input, "input x₀", note=system.name, frames=frames),
+                Panel(system.input, system.name, note="input x₀", frames=frames),
                 Panel(system.shown(filtered), "F x₀", note="in the colours of y"),
             ],
             [
