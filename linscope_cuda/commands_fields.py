@@ -198,7 +198,7 @@ def systems(args: argparse.Namespace, progress: Any) -> list[System]:
     found = []
     for model, network in networks.items():
         for policy in policies:
-            name = f"{model}, {policy}" if len(policies) > 1 else model
+            name = model if policies == ["paper"] else f"{model}, {policy}"
             progress(0.0, f"freezing {name}")
             dtype = cli.DTYPES[args.dtype]
             found.append(frozen(network, photo.image, name, policy, args.size, args.device, dtype))
@@ -288,6 +288,8 @@ def _outline(numbers: dict[str, Any]) -> str:
 
 def run_sweep(args: argparse.Namespace) -> None:
     """`linscope sweep`."""
+    if args.stride < 1:
+        raise BadInput(f"stride wants 1 or more, was given {args.stride}")
     rank, ranks = (int(os.environ.get(name, n)) for name, n in (("RANK", 0), ("WORLD_SIZE", 1)))
     if args.device == "cuda" and ranks > 1:
         args.device = f"cuda:{os.environ.get('LOCAL_RANK', 0)}"
@@ -296,8 +298,6 @@ def run_sweep(args: argparse.Namespace) -> None:
     store, picture = args.out / f"{args.kind}.zarr", args.out / f"{args.kind}.png"
     with cli._progress() as progress:
         (system,) = systems(args, progress)
-    if args.stride < 1:
-        raise BadInput(f"stride wants 1 or more, was given {args.stride}")
     try:
         checked_reach(system.op, args.share, args.within)
     except ValueError as error:

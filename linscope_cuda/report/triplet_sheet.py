@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from ..svd import SVD
@@ -11,7 +12,7 @@ from .panels import Panel, sheet
 from .system import System
 from .tour import norm
 
-_PER_ROW = 6
+_PER_ROW = 5  # at most; rows of one length look better than a full one and a rest
 
 
 def triplet_sheet(found: Sequence[tuple[System, SVD]], title: str) -> bytes:
@@ -50,8 +51,9 @@ def triplet_sheet(found: Sequence[tuple[System, SVD]], title: str) -> bytes:
                 ),
             ],
         )
-        for start in range(0, len(pairs), _PER_ROW):
-            part = pairs[start : start + _PER_ROW]
+        length = math.ceil(len(pairs) / math.ceil(len(pairs) / _PER_ROW))
+        for start in range(0, len(pairs), length):
+            part = pairs[start : start + length]
             for end in (0, 1):
                 head = heads[end] if start == 0 else [None, None]
                 rows.append([*head, *(pair[end] for pair in part)])
