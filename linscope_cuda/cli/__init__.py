@@ -9,15 +9,20 @@ from typing import NoReturn
 
 from .. import __version__
 from ..report import BadInput
-from . import info, ledger, selftest, tour, votes
+from . import fields, info, ledger, selftest, svd, sweep, tour, votes
 
-COMMANDS = (tour.COMMAND, ledger.COMMAND, votes.COMMAND, info.COMMAND, selftest.COMMAND)
+COMMANDS = tuple(
+    module.COMMAND for module in (tour, ledger, votes, fields, sweep, svd, info, selftest)
+)
 
 _EXAMPLES = """examples:
   linscope tour                            the bundled network on a cat, in ./linscope-tour
   linscope tour --model squeezenet1_1      a classifier (its weights are fetched once)
   linscope ledger --photos imagenet20      what makes a classifier's scores
   linscope votes --image imagenet_00_243   which label each pixel votes for
+  linscope fields --pixel 20,14            what a pixel uses, and what it affects
+  linscope sweep --size 16                 every row of F, in a store on disk
+  linscope svd -k 4 --compare              singular triplets, by three methods
   linscope info                            versions, CUDA, networks
   linscope selftest --device cuda          are the operators right on this GPU?
 

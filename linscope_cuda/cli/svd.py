@@ -9,77 +9,52 @@ from typing import Any
 
 import torch
 
-from . import cli
-from .commands_fields import enough_memory, system_options, systems
-from .report import BadInput, pictures, publish, require_writable
-from .report.spectrum import Spectrum, convergence, energy_curve, spectrum
-from .report.system import System
-from .report.tour import ANGLE, MAX_PASSES, MOST_TRIPLETS, SEED, TOLERANCE
-from .report.triplet_sheet import triplet_sheet
-from .svd import METHODS, SVD, Step, svd
-
-_EXAMPLES = """examples:
-  linscope svd
-  linscope svd --model upconv7_photo --image astronaut --size 64 -k 12 --out astronaut
-  linscope svd --model pixelshuffle4_x3 --model upconv7_photo -k 4     side by side
-  linscope svd --model cyclegan_vintage --size 128 --policy centered --checkpoint vintage.state
-  linscope svd --compare                                               three methods' convergence"""
+from ..report import BadInput, pictures, publish, require_writable
+from ..report.spectrum import Spectrum, convergence, energy_curve, spectrum
+from ..report.system import System
+from ..report.tour import ANGLE, MAX_PASSES, MOST_TRIPLETS, SEED, TOLERANCE
+from ..report.triplet_sheet import triplet_sheet
+from ..svd import METHODS, SVD, Step, svd
+from .command import Command, Options, check_device, load_photo, progress_bar
+from .systems import enough_memory, system_options, systems
 
 # Of the methods that are only compared: what lanczos needs a few hundred passes for.
 _COMPARED = {"paper": {"tol": 1e-3}, "paper-literal": {}}
 
-
-def add_parser(subparsers: Any) -> None:
-    """Adds the command to the parsers of `linscope`.
-
-    add_parser(parser.add_subparsers())
-    """
-    command = subparsers.add_parser(
-        "svd",
-        help="eigen-inputs and eigen-outputs of F, with their singular values",
-        description="Draws the k strongest stimuli of a frozen network and its answers to them\n"
-        "(right and left singular vectors of F), its residual, its singular values with error\n"
-        "bars, and how much of F's energy they have.",
-        epilog=_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    options: dict[tuple[str, ...], dict[str, Any]] = {
-        ("-k",): {
-            "type": int,
-            "default": 6,
-            "metavar": "K",
-            "help": f"singular triplets, 1 ... {MOST_TRIPLETS} (default: %(default)s)",
-        },
-        ("--compare",): {
-            "action": "store_true",
-            "help": "also run Algorithm 1, as printed and with its errors settled, and draw how "
-            "the methods converge",
-        },
-        ("--checkpoint",): {
-            "type": Path,
-            "metavar": "PATH",
-            "help": "a file where the state is kept, so that the same command goes on from there",
-        },
-        ("--out",): {
-            "default": Path("linscope-svd"),
-            "type": Path,
-            "metavar": "DIR",
-            "help": "the folder to write to (default: %(default)s)",
-        },
-    }
-    command.set_defaults(run=run)
-    for flags, option in {**system_options(several=True), **options}.items():
-        command.add_argument(*flags, **option)
+_OPTIONS: Options = {
+    ("-k",): {
+        "type": int,
+        "default": 6,
+        "metavar": "K",
+        "help": f"singular triplets, 1 ... {MOST_TRIPLETS} (default: %(default)s)",
+    },
+    ("--compare",): {
+        "action": "store_true",
+        "help": "also run Algorithm 1, as printed and with its errors settled, and draw how "
+        "the methods converge",
+    },
+    ("--checkpoint",): {
+        "type": Path,
+        "metavar": "PATH",
+        "help": "a file where the state is kept, so that the same command goes on from there",
+    },
+    ("--out",): {
+        "default": Path("linscope-svd"),
+        "type": Path,
+        "metavar": "DIR",
+        "help": "the folder to write to (default: %(default)s)",
+    },
+}
 
 
-def run(args: argparse.Namespace) -> None:
+def _run(args: argparse.Namespace) -> None:
     """`linscope svd`."""
     if not 1 <= args.k <= MOST_TRIPLETS:
         raise BadInput(f"k wants 1 ... {MOST_TRIPLETS} triplets, was given {args.k}")
-    cli._check_device(args.device)
+    check_device(args.device)
     require_writable(args.out)
-    photo = cli._photo(args.image).name
-    with cli._progress() as progress, enough_memory(args.device):
+    photo = load_photo(args.image).name
+    with progress_bar() as progress, enough_memory(args.device):
         found = []
         listed = systems(args, progress)
         if args.checkpoint and len(listed) > 1:
@@ -182,3 +157,20 @@ def _outline(numbers: dict[str, Any]) -> str:
         ]
         lines += [] if system["converged"] else ["  not converged: the bars say how far"]
     return "\n".join(lines)
+
+
+COMMAND = Command(
+    name="svd",
+    help="eigen-inputs and eigen-outputs of F, with their singular values",
+    description="Draws the k strongest stimuli of a frozen network and its answers to them\n"
+    "(right and left singular vectors of F), its residual, its singular values with error\n"
+    "bars, and how much of F's energy they have.",
+    examples="""examples:
+  linscope svd
+  linscope svd --model upconv7_photo --image astronaut --size 64 -k 12 --out astronaut
+  linscope svd --model pixelshuffle4_x3 --model upconv7_photo -k 4     side by side
+  linscope svd --model cyclegan_vintage --size 128 --policy centered --checkpoint vintage.state
+  linscope svd --compare                                     how three methods converge""",
+    options=system_options(several=True) | _OPTIONS,
+    run=_run,
+)

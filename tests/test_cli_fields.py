@@ -13,7 +13,7 @@ from PIL import Image
 from torch import nn
 
 import linscope_cuda as ls
-from linscope_cuda import cli, commands_fields, commands_svd
+from linscope_cuda import cli
 from linscope_cuda.report.panels import Panel, sheet
 from linscope_cuda.zoo import Network, weights
 from linscope_cuda.zoo.preprocess import Preprocess
@@ -166,7 +166,7 @@ def test_a_killed_command_goes_on(here, capsys):
     code = """
         import os, pathlib, signal, sys
         sys.path.insert(0, TESTS)
-        from test_commands_fields import cli, tiny, weights
+        from test_cli_fields import cli, tiny, weights
         sys.modules["linscope_cuda.sweep"]._SUMMARY_BLOCK = 4
         weights.NETWORKS["tiny"] = tiny
         rename = pathlib.Path.replace
@@ -301,13 +301,13 @@ def test_a_pixel_is_two_numbers(text, capsys):
     assert "ROW,COLUMN" in err and err.count("\n") == 1
 
 
-@pytest.mark.parametrize("module", [commands_fields, commands_svd])
+@pytest.mark.parametrize("module", [cli.fields, cli.svd])
 def test_ctrl_c_leaves_nothing(module, here, capsys, monkeypatch):
     def interrupt(*args):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(module, "publish", interrupt)
-    command = "fields" if module is commands_fields else "svd"
+    command = module.COMMAND.name
     assert cli.main([command, *QUICK, *(["-k", "1"] if command == "svd" else [])]) == 130
     assert [p.name for p in here.iterdir()] == ["note.txt"]
 

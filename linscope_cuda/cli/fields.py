@@ -1,0 +1,124 @@
+"""`linscope fields`: a row and a column of F, at one pixel."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from typing import Any
+
+from ..fields import Field, Fields, corresponding, fields
+from ..report import BadInput, publish, require_writable
+from ..report.field import detailed_pixel
+from ..report.field_sheet import field_sheet
+from ..report.system import System
+from .command import Command, Options, check_device, load_photo, progress_bar
+from .systems import REACH, enough_memory, out_option, system_options, systems
+
+
+def _pixel(text: str) -> tuple[int, int]:
+    row, column = text.split(",")
+    return int(row), int(column)
+
+
+_pixel.__name__ = "pixel ROW,COLUMN"  # as argparse's complaint names it
+
+
+_PIXEL: Options = {
+    ("--pixel",): {
+        "type": _pixel,
+        "metavar": "ROW,COLUMN",
+        "help": "the probed pixel (default: a detailed one of the input)",
+    },
+    ("--at",): {
+        "choices": ("input", "output"),
+        "default": "input",
+        "help": "where that pixel is; the other field is probed at the pixel that corresponds "
+        "(default: %(default)s)",
+    },
+    ("--channel",): {
+        "type": int,
+        "metavar": "C",
+        "help": "the probed channel, from 0 (default: all of them at once)",
+    },
+}
+
+
+def _run(args: argparse.Namespace) -> None:
+    """`linscope fields`."""
+    check_device(args.device)
+    require_writable(args.out)
+    with progress_bar() as progress, enough_memory(args.device):
+        found = []
+        for system in systems(args, progress):
+            progress(0.5, f"fields of {system.name}")
+            found.append((system, _fields(system, args)))
+        progress(0.9, "drawing")
+        photo = load_photo(args.image).name
+        pixel = found[0][1].projective.pixel
+        title = f"fields at row {pixel[0]}, column {pixel[1]} of {photo}"
+        publish(args.out, {"fields.png": field_sheet(found, title)})
+    numbers = {
+        "photo": photo,
+        "picture": str(args.out / "fields.png"),
+        "systems": [
+            system.facts
+            | {"receptive": _numbers(both.receptive), "projective": _numbers(both.projective)}
+            for system, both in found
+        ],
+    }
+    print(json.dumps(numbers, indent=2) if args.json else _outline(numbers))
+
+
+def _fields(system: System, args: argparse.Namespace) -> Fields:
+    op = system.op
+    pixel = args.pixel
+    if pixel is None:
+        pixel = corresponding(op, detailed_pixel(op.x0[0]), "input")[args.at]
+    channels = "sum" if args.channel is None else [args.channel]
+    try:
+        return fields(op, pixel, args.at, channels, args.share, args.within)
+    except ValueError as error:
+        raise BadInput(str(error)) from error
+
+
+def _numbers(field: Field) -> dict[str, Any]:
+    return {
+        "probe": list(field.pixel),
+        "centre": list(field.centre),
+        "energy": field.energy.sum().item(),
+        "share": field.share,
+        "radius": field.radius.item(),
+        "within": field.within,
+        "away": field.away.item(),
+    }
+
+
+def _outline(numbers: dict[str, Any]) -> str:
+    lines = []
+    for system in numbers["systems"]:
+        ratio = system["norm_residual_over_output"]
+        lines.append(f"{system['system']} on {numbers['photo']}: |r| / |y| = {ratio:.4g}")
+        for kind in ("receptive", "projective"):
+            one = system[kind]
+            lines.append(
+                f"  {kind:10} at {one['probe'][0]},{one['probe'][1]}: {one['share']:.0%} of the "
+                f"energy within {one['radius']:.3g} pixels of the input, {one['away']:.2%} "
+                f"further than {one['within']:g}"
+            )
+    return "\n".join([*lines, f"picture: {numbers['picture']}"])
+
+
+COMMAND = Command(
+    name="fields",
+    help="what an output pixel uses, and what an input pixel affects",
+    description="Draws a row of F (the receptive filter of an output pixel) and a column (the\n"
+    "projective filter of an input pixel), how far their energy reaches, and how much of it\n"
+    "lies away from the diagonal, in fields.png.",
+    examples="""examples:
+  linscope fields --pixel 20,14
+  linscope fields --model cyclegan_vintage --size 128 --at output --out vintage
+  linscope fields --model cyclegan-random --policy paper --policy centered --policy taylor
+  linscope fields --model upconv7_photo --json > numbers.json""",
+    options=system_options(several=True) | _PIXEL | REACH | out_option("linscope-fields"),
+    run=_run,
+)
