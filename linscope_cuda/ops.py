@@ -404,7 +404,8 @@ def relu_frozen(
     >>> relu_frozen(torch.tensor([[5.0, 5.0]]), decision)  # tensor([[5., 0.]])
     """
     _check("relu_frozen", x, len(decision), decision=decision)
-    return _ReluFrozen.apply(x, decision, float(negative_slope), channels_last)
+    frozen = _ReluFrozen.apply if _differentiated() else _ops.relu_frozen
+    return frozen(x, decision, float(negative_slope), channels_last)
 
 
 def clamp_scope(
@@ -444,7 +445,8 @@ def clamp_frozen(
     >>> clamp_frozen(torch.tensor([[1.0, 1.0]]), decision, 0, 0)  # tensor([[1., 0.]])
     """
     _check("clamp_frozen", x, len(decision), decision=decision)
-    return _ClampFrozen.apply(x, decision, float(min), float(max), channels_last)
+    frozen = _ClampFrozen.apply if _differentiated() else _ops.clamp_frozen
+    return frozen(x, decision, float(min), float(max), channels_last)
 
 
 def relu_frozen_(
