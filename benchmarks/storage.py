@@ -41,8 +41,10 @@ def run(device: torch.device, quick: bool = False) -> list[dict]:
     for name, (build, shape) in NETWORKS.items():
         with torch.device("meta"):
             model, x0 = build().eval(), torch.empty(shape)
+        record = Record(model)
         with torch.no_grad():
-            tape = Record(model).tape(model, x0)
+            record.run(model, x0)
+        tape = record.tape
         units = [e for e in tape if "relu" in e.function]
         activations = 4 * sum(math.prod(e.sample_shape) for e in units)
         rows.append(

@@ -7,6 +7,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from contextlib import nullcontext
+from functools import cached_property
 from itertools import count
 from typing import Any
 
@@ -233,9 +234,9 @@ class Interception(TorchFunctionMode):
 
     def _require_own(self, func: Any, target: Tensor) -> None:
         """What a run writes into must be its own, not the model's."""
-        owner = target if target._base is None else target._base
+        written = owner(target)
         states = (*self.model.parameters(), *self.model.buffers())
-        if any(owner is t or owner.data_ptr() == t.data_ptr() for t in states):
+        if any(written is t or written.data_ptr() == t.data_ptr() for t in states):
             raise UnscopedOperation(f"{self.where(func)} writes into the model's own tensor")
 
     def where(self, func: Any) -> str:
@@ -245,14 +246,22 @@ class Interception(TorchFunctionMode):
 
     def module_path(self) -> str:
         """The innermost module whose forward is running, as named in the model; '' if none is."""
-        names = {id(m): n or type(m).__name__ for n, m in self.model.named_modules()}
         frame = sys._getframe(1)
         while frame is not None:
-            owner = frame.f_locals.get("self")
-            if isinstance(owner, nn.Module) and id(owner) in names:
-                return names[id(owner)]
+            module = frame.f_locals.get("self")
+            if isinstance(module, nn.Module) and id(module) in self._paths:
+                return self._paths[id(module)]
             frame = frame.f_back
         return ""
+
+    @cached_property
+    def _paths(self) -> dict[int, str]:
+        return {id(m): name or type(m).__name__ for name, m in self.model.named_modules()}
+
+
+def owner(target: Tensor) -> Tensor:
+    """The tensor whose memory a view shows, or itself."""
+    return target if target._base is None else target._base
 
 
 class _WriteOver(Function):

@@ -45,7 +45,6 @@ class LinearInterpreter(MatrixFreeOperator):
     - `kwargs`: what else the model is called with; tensors of one sample stand for all.
     - `differentiable`: `output`, `residual` and products carry gradients for the model's weights,
       through the decisions as well. Runs the doubled batch.
-
     - `check`: looks for hidden operations, and measures that F and r are what they should be, in
       about 6 passes.
 
@@ -161,12 +160,12 @@ class LinearInterpreter(MatrixFreeOperator):
         if self.storage != "tape":
             os.makedirs(self.storage, exist_ok=True)
             run.keep = partial(tape_file.keep_in, self.storage)
-        run.watch, run.stop = self._watch, self._stop
+        run.watch = self._watch
         meter = Meter() if self._watch else nullcontext()
-        with torch.no_grad(), self.network.settings(self.x0.device), meter:
-            tape = run.tape(self.network, self.x0)
+        with torch.no_grad(), meter:
+            self._run(run, self.x0)
         self._bytes_of_a_pass = meter.peak if isinstance(meter, Meter) else 0
-        return tape
+        return run.tape
 
     def _replay(self, x: Tensor, affine: bool) -> Tensor:
         return self._run(Replay(self.model, self.tape, affine, self.policy), x)

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .interception import write_over
+from .interception import owner, write_over
 from .interpreter import LinearInterpreter
 from .linear import Linear, writes_in_place
 from .replay import Replay
@@ -75,7 +75,7 @@ class _Calls(Replay):
 
     def on_linear(self, entry: Linear, func: Any, args: tuple, kwargs: dict) -> Any:
         y = super().on_linear(entry, func, args, kwargs)
-        self.result(_owner(args[0]) if writes_in_place(func) else y)
+        self.result(owner(args[0]) if writes_in_place(func) else y)
         return y
 
     def fused(self, rule: Fused, *args: Any, **kwargs: Any) -> Tensor:
@@ -218,11 +218,6 @@ def _offset(name: str, c: Tensor) -> Offset | None:
     return Offset(name, c.detach().clone(), shape)
 
 
-def _owner(target: Tensor) -> Tensor:
-    """The tensor whose memory a view shows: there a graph goes on after a write."""
-    return target if target._base is None else target._base
-
-
 def _returned(func: Any, args: tuple, kwargs: dict) -> Any:
     return func(*args, **kwargs)
 
@@ -230,8 +225,8 @@ def _returned(func: Any, args: tuple, kwargs: dict) -> Any:
 def _written(func: Any, args: tuple, kwargs: dict) -> Tensor:
     """What a call that writes leaves in the whole of the tensor that it writes into."""
     target = args[0]
-    owner = _owner(target)
-    whole = owner.detach().clone()
-    within = target.storage_offset() - owner.storage_offset()
+    written = owner(target)
+    whole = written.detach().clone()
+    within = target.storage_offset() - written.storage_offset()
     func(whole.as_strided(target.shape, target.stride(), within), *args[1:], **kwargs)
     return whole

@@ -56,12 +56,21 @@ def _check(op: str, x: Tensor, references: int, dims: int = 1, **others: Tensor 
 
 
 # Each Function gives torch the derivative of an operator; batching is the operator's own
-# (register_vmap). A gradient that nobody differentiates takes the operator itself: a Function costs
-# as much time as a small kernel.
+# (register_vmap).
 
 
-def _differentiated() -> bool:
-    return torch.is_grad_enabled() or torch.autograd.forward_ad._current_level >= 0
+class _Frozen(Function):
+    """A frozen operator, linear in its first argument."""
+
+    generate_vmap_rule = True
+
+    @classmethod
+    def call(cls, *args):
+        """The Function, or its operator alone where nobody differentiates: a Function costs as much
+        time as a small kernel.
+        """
+        differentiated = torch.is_grad_enabled() or torch.autograd.forward_ad._current_level >= 0
+        return cls.apply(*args) if differentiated else cls.forward(*args)
 
 
 class _Relu(Function):
@@ -80,16 +89,14 @@ class _Relu(Function):
 
     @staticmethod
     def backward(ctx, grad_y, _):
-        return _ReluFrozen.apply(grad_y, *ctx.saved_tensors, *ctx.constants), None, None, None
+        return _ReluFrozen.call(grad_y, *ctx.saved_tensors, *ctx.constants), None, None, None
 
     @staticmethod
     def jvp(ctx, tangent, *_):
-        return _ReluFrozen.apply(tangent, *ctx.saved_tensors, *ctx.constants), None
+        return _ReluFrozen.call(tangent, *ctx.saved_tensors, *ctx.constants), None
 
 
-class _ReluFrozen(Function):
-    generate_vmap_rule = True
-
+class _ReluFrozen(_Frozen):
     @staticmethod
     def forward(x, decision, negative_slope, channels_last):
         return _ops.relu_frozen(x, decision, negative_slope, channels_last)
@@ -102,12 +109,11 @@ class _ReluFrozen(Function):
 
     @staticmethod
     def backward(ctx, grad_y):
-        frozen = _ReluFrozen.apply if _differentiated() else _ops.relu_frozen
-        return frozen(grad_y, *ctx.saved_tensors, *ctx.constants), None, None, None
+        return _ReluFrozen.call(grad_y, *ctx.saved_tensors, *ctx.constants), None, None, None
 
     @staticmethod
     def jvp(ctx, tangent, *_):
-        return _ReluFrozen.apply(tangent, *ctx.saved_tensors, *ctx.constants)
+        return _ReluFrozen.call(tangent, *ctx.saved_tensors, *ctx.constants)
 
 
 class _Clamp(Function):
@@ -127,18 +133,16 @@ class _Clamp(Function):
     @staticmethod
     def backward(ctx, grad_y, _):
         (decision,) = ctx.saved_tensors
-        grad_x = _ClampFrozen.apply(grad_y, decision, 0.0, 0.0, ctx.channels_last)
+        grad_x = _ClampFrozen.call(grad_y, decision, 0.0, 0.0, ctx.channels_last)
         return grad_x, None, None, None, None
 
     @staticmethod
     def jvp(ctx, tangent, *_):
         (decision,) = ctx.saved_tensors
-        return _ClampFrozen.apply(tangent, decision, 0.0, 0.0, ctx.channels_last), None
+        return _ClampFrozen.call(tangent, decision, 0.0, 0.0, ctx.channels_last), None
 
 
-class _ClampFrozen(Function):
-    generate_vmap_rule = True
-
+class _ClampFrozen(_Frozen):
     @staticmethod
     def forward(x, decision, min, max, channels_last):
         return _ops.clamp_frozen(x, decision, min, max, channels_last)
@@ -152,13 +156,13 @@ class _ClampFrozen(Function):
     @staticmethod
     def backward(ctx, grad_y):
         (decision,) = ctx.saved_tensors
-        frozen = _ClampFrozen.apply if _differentiated() else _ops.clamp_frozen
-        return frozen(grad_y, decision, 0.0, 0.0, ctx.channels_last), None, None, None, None
+        grad_x = _ClampFrozen.call(grad_y, decision, 0.0, 0.0, ctx.channels_last)
+        return grad_x, None, None, None, None
 
     @staticmethod
     def jvp(ctx, tangent, *_):
         (decision,) = ctx.saved_tensors
-        return _ClampFrozen.apply(tangent, decision, 0.0, 0.0, ctx.channels_last)
+        return _ClampFrozen.call(tangent, decision, 0.0, 0.0, ctx.channels_last)
 
 
 class _Gate(Function):
@@ -188,9 +192,7 @@ class _Gate(Function):
         return reference.gate_scope_jvp(x, tangent, *ctx.constants), None
 
 
-class _GateFrozen(Function):
-    generate_vmap_rule = True
-
+class _GateFrozen(_Frozen):
     @staticmethod
     def forward(x, gate, shift):
         return _ops.gate_frozen(x, gate, shift)
@@ -203,12 +205,12 @@ class _GateFrozen(Function):
     @staticmethod
     def backward(ctx, grad_y):
         (gate,) = ctx.saved_tensors
-        return _GateFrozen.apply(grad_y, gate, 0.0), None, None
+        return _GateFrozen.call(grad_y, gate, 0.0), None, None
 
     @staticmethod
     def jvp(ctx, tangent, *_):
         (gate,) = ctx.saved_tensors
-        return _GateFrozen.apply(tangent, gate, 0.0)
+        return _GateFrozen.call(tangent, gate, 0.0)
 
 
 class _MaxPool2d(Function):
@@ -228,17 +230,15 @@ class _MaxPool2d(Function):
     @staticmethod
     def backward(ctx, grad_y, _):
         (decision,) = ctx.saved_tensors
-        return _MaxPool2dTranspose.apply(grad_y, decision, ctx.size, ctx.window), None, None, None
+        return _MaxPool2dTranspose.call(grad_y, decision, ctx.size, ctx.window), None, None, None
 
     @staticmethod
     def jvp(ctx, tangent, *_):
         (decision,) = ctx.saved_tensors
-        return _MaxPool2dFrozen.apply(tangent, decision, ctx.window), None
+        return _MaxPool2dFrozen.call(tangent, decision, ctx.window), None
 
 
-class _MaxPool2dFrozen(Function):
-    generate_vmap_rule = True
-
+class _MaxPool2dFrozen(_Frozen):
     @staticmethod
     def forward(x, decision, window):
         return _ops.max_pool2d_frozen(x, decision, *window)
@@ -252,16 +252,14 @@ class _MaxPool2dFrozen(Function):
     @staticmethod
     def backward(ctx, grad_y):
         (decision,) = ctx.saved_tensors
-        return _MaxPool2dTranspose.apply(grad_y, decision, ctx.size, ctx.window), None, None
+        return _MaxPool2dTranspose.call(grad_y, decision, ctx.size, ctx.window), None, None
 
     @staticmethod
     def jvp(ctx, tangent, *_):
-        return _MaxPool2dFrozen.apply(tangent, *ctx.saved_tensors, ctx.window)
+        return _MaxPool2dFrozen.call(tangent, *ctx.saved_tensors, ctx.window)
 
 
-class _MaxPool2dTranspose(Function):
-    generate_vmap_rule = True
-
+class _MaxPool2dTranspose(_Frozen):
     @staticmethod
     def forward(u, decision, size, window):
         return _ops.max_pool2d_frozen_transpose(u, decision, size, *window)
@@ -274,12 +272,12 @@ class _MaxPool2dTranspose(Function):
 
     @staticmethod
     def backward(ctx, grad_x):
-        grad_u = _MaxPool2dFrozen.apply(grad_x, *ctx.saved_tensors, ctx.window)
+        grad_u = _MaxPool2dFrozen.call(grad_x, *ctx.saved_tensors, ctx.window)
         return grad_u, None, None, None
 
     @staticmethod
     def jvp(ctx, tangent, *_):
-        return _MaxPool2dTranspose.apply(tangent, *ctx.saved_tensors, ctx.size, ctx.window)
+        return _MaxPool2dTranspose.call(tangent, *ctx.saved_tensors, ctx.size, ctx.window)
 
 
 class _InstanceNorm(Function):
@@ -323,9 +321,7 @@ class _InstanceNorm(Function):
         )
 
 
-class _InstanceNormFrozen(Function):
-    generate_vmap_rule = True
-
+class _InstanceNormFrozen(_Frozen):
     @staticmethod
     def forward(x, mean, scale, shift):
         return _ops.instance_norm_frozen(x, mean, scale, shift)
@@ -343,7 +339,7 @@ class _InstanceNormFrozen(Function):
         if grad_y is None:
             return None, None, None, None
         x, mean, scale = ctx.saved_tensors
-        grad_x = _InstanceNormFrozen.apply(grad_y, None, scale, None)
+        grad_x = _InstanceNormFrozen.call(grad_y, None, scale, None)
         grad_mean = grad_scale = grad_shift = None
         if x is not None:
             wide, planes = scale.dtype, (*scale.shape, -1)
@@ -365,13 +361,13 @@ class _InstanceNormFrozen(Function):
     @staticmethod
     def jvp(ctx, x_t, mean_t, scale_t, shift_t):
         x, mean, scale = ctx.saved_tensors
-        terms = [] if x_t is None else [_InstanceNormFrozen.apply(x_t, None, scale, None)]
+        terms = [] if x_t is None else [_InstanceNormFrozen.call(x_t, None, scale, None)]
         if scale_t is not None:
-            terms.append(_InstanceNormFrozen.apply(x, mean, scale_t, None))
+            terms.append(_InstanceNormFrozen.call(x, mean, scale_t, None))
         for offset in (None if mean_t is None else -mean_t * scale, shift_t):
             if offset is not None:
                 zero = torch.zeros_like(x)
-                terms.append(_InstanceNormFrozen.apply(zero, None, scale, offset))
+                terms.append(_InstanceNormFrozen.call(zero, None, scale, offset))
         return sum(terms)
 
 
@@ -404,8 +400,7 @@ def relu_frozen(
     >>> relu_frozen(torch.tensor([[5.0, 5.0]]), decision)  # tensor([[5., 0.]])
     """
     _check("relu_frozen", x, len(decision), decision=decision)
-    frozen = _ReluFrozen.apply if _differentiated() else _ops.relu_frozen
-    return frozen(x, decision, float(negative_slope), channels_last)
+    return _ReluFrozen.call(x, decision, float(negative_slope), channels_last)
 
 
 def clamp_scope(
@@ -445,8 +440,7 @@ def clamp_frozen(
     >>> clamp_frozen(torch.tensor([[1.0, 1.0]]), decision, 0, 0)  # tensor([[1., 0.]])
     """
     _check("clamp_frozen", x, len(decision), decision=decision)
-    frozen = _ClampFrozen.apply if _differentiated() else _ops.clamp_frozen
-    return frozen(x, decision, float(min), float(max), channels_last)
+    return _ClampFrozen.call(x, decision, float(min), float(max), channels_last)
 
 
 def relu_frozen_(
@@ -513,7 +507,7 @@ def gate_frozen(x: Tensor, gate: Tensor, shift: float = 0.0) -> Tensor:
     >>> gate_frozen(torch.tensor([[2.0]]), torch.tensor([[0.25]]), 0.5)  # tensor([[1.]])
     """
     _check("gate_frozen", x, len(gate), gate=gate)
-    return _GateFrozen.apply(x, gate, float(shift))
+    return _GateFrozen.call(x, gate, float(shift))
 
 
 def pair(value: Pair) -> list[int]:
@@ -587,7 +581,7 @@ def max_pool2d_frozen(
     >>> max_pool2d_frozen(torch.tensor([[[[7.0, 5.0]]]]), winners, (1, 2))  # tensor([[[[5.]]]])
     """
     _check("max_pool2d_frozen", x, len(decision), 4, decision=decision)
-    return _MaxPool2dFrozen.apply(x, decision, window(kernel_size, stride, padding, dilation))
+    return _MaxPool2dFrozen.call(x, decision, window(kernel_size, stride, padding, dilation))
 
 
 def max_pool2d_frozen_transpose(
@@ -607,7 +601,7 @@ def max_pool2d_frozen_transpose(
     """
     _check("max_pool2d_frozen_transpose", u, len(decision), 4, decision=decision)
     windows = window(kernel_size, stride, padding, dilation)
-    return _MaxPool2dTranspose.apply(u, decision, list(size), windows)
+    return _MaxPool2dTranspose.call(u, decision, list(size), windows)
 
 
 def instance_norm_scope(
@@ -646,4 +640,4 @@ def instance_norm_frozen(
     >>> instance_norm_frozen(x1, mean, rstd)
     """
     _check("instance_norm_frozen", x, len(scale), 2, mean=mean, scale=scale, shift=shift)
-    return _InstanceNormFrozen.apply(x, mean, scale, shift)
+    return _InstanceNormFrozen.call(x, mean, scale, shift)

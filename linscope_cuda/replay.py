@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch._C import DisableTorchFunction
 from torch.autograd.graph import saved_tensors_hooks
 
-from .interception import Interception, entries, write_over
+from .interception import Interception, entries, owner, write_over
 from .linear import Linear, writes_in_place
 from .policy import Policy, function_name
 from .rules import Fused
@@ -39,11 +39,12 @@ class Record(Interception):
         super().__init__(model, policy)
         self.keep = keep
         self.entries: list[Entry] = []
+        self.tape: Tape
 
-    def tape(self, forward: Callable[[Tensor], Any], x0: Tensor) -> Tape:
-        """The tape of forward(x0), which calls the model."""
-        y = self.run(forward, x0)
-        return Tape(self.model, self.policy, x0, y, self.entries)
+    def run(self, forward, x):
+        y = super().run(forward, x)
+        self.tape = Tape(self.model, self.policy, x, y, self.entries)
+        return y
 
     def __call__(self, decide, *args):
         with DisableTorchFunction():
@@ -124,8 +125,7 @@ class Replay(Interception):
         if self.affine:
             return func(*args, **kwargs)
         if writes_in_place(func) and not self.probes(args[0]):
-            target = args[0]
-            (target if target._base is None else target._base).zero_()
+            owner(args[0]).zero_()
         return entry.without_offsets(func, self.probes, args, kwargs)
 
     def _next(self, x: Tensor) -> Decision:

@@ -74,14 +74,14 @@ def load(model: nn.Module, path: str | os.PathLike) -> Tape:
     for what, own in (("structure", structure), ("weights", weights)):
         if header[what] != own(model):
             raise ValueError(f"{path} was recorded with another model: the {what} differ")
-    entries = []
-    for i, e in enumerate(header["entries"]):
-        prefix = f"{i}."
-        decision = dict(e["values"])
-        for name, tensor in tensors.items():
-            if name.startswith(prefix):
-                decision[name.removeprefix(prefix)] = tensor
-        entries.append(Entry(e["function"], e["module"], tuple(e["sample_shape"]), decision))
+    entries = [
+        Entry(e["function"], e["module"], tuple(e["sample_shape"]), dict(e["values"]))
+        for e in header["entries"]
+    ]
+    for place, tensor in tensors.items():
+        number, _, name = place.partition(".")
+        if name:  # x0 and output belong to no entry
+            entries[int(number)].decision[name] = tensor
     weight = next(model.parameters(), torch.empty(0))
     x0, output = (tensors[name].to(weight.device) for name in ("x0", "output"))
     return Tape(model, Policy(**header["policy"]), x0, output, entries)

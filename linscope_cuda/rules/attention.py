@@ -29,23 +29,6 @@ def _weights(
     return torch.softmax(scores, -1)
 
 
-def attention(
-    query,
-    key,
-    value,
-    attn_mask=None,
-    dropout_p=0.0,
-    is_causal=False,
-    scale=None,
-    enable_gqa=False,
-):
-    """scaled_dot_product_attention, written out: its derivatives are torch's own."""
-    if enable_gqa:
-        groups = query.shape[-3] // key.shape[-3]
-        key, value = (t.repeat_interleave(groups, -3) for t in (key, value))
-    return _weights(query, key, attn_mask, is_causal, scale) @ value
-
-
 def scaled_dot_product_attention(
     freeze,
     query,

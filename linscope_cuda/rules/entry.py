@@ -6,6 +6,7 @@ import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from torch import Tensor
@@ -38,6 +39,11 @@ class Fused(ABC):
 
     def __call__(self, freeze: Any, *args: Any, **kwargs: Any) -> Tensor:
         return freeze.apply(self, *args, **kwargs)
+
+
+def unfrozen(rule: Rule) -> Callable[..., Any]:
+    """The function that a rule freezes, put together from the same parts."""
+    return partial(rule, lambda decide, *args: decide(*args))
 
 
 @dataclass(frozen=True)

@@ -71,14 +71,6 @@ def rms_norm(freeze, input, normalized_shape, weight=None, eps=None):
     return y if weight is None else y * weight
 
 
-def plain_rms_norm(input, normalized_shape, weight=None, eps=None):
-    """torch's, written out: its derivatives are torch's own."""
-    dims = tuple(range(-len(normalized_shape), 0))
-    eps = torch.finfo(input.dtype).eps if eps is None else eps
-    y = input * (input.square().mean(dims, keepdim=True) + eps).rsqrt()
-    return y if weight is None else y * weight
-
-
 def normalize(freeze, input, p=2.0, dim=1, eps=1e-12, out=None):
     return input * freeze(lambda x: 1 / x.norm(p, dim, keepdim=True).clamp_min(eps), input)
 

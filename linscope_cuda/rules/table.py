@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ..policy import POLICIES
 from . import attention, norms, pooling, products, smooth
-from .entry import Entry, Rule, inplace_position
+from .entry import Entry, Rule, inplace_position, unfrozen
 from .fused import Clamp, Gate, InstanceNorm, LeakyRelu, MaxPool2d, PRelu, Relu
 from .smooth import Decided, Secant
 from .taylor import Taylor
@@ -127,7 +127,7 @@ _add(
     centered=norms.GroupNorm(centered=True),
     taylor=Taylor(F.group_norm),
 )
-_add([F.rms_norm, torch.rms_norm], norms.rms_norm, taylor=Taylor(norms.plain_rms_norm))
+_add([F.rms_norm, torch.rms_norm], norms.rms_norm, taylor=Taylor(unfrozen(norms.rms_norm)))
 _add([F.normalize], norms.normalize, taylor=Taylor(F.normalize))
 _add([F.local_response_norm], norms.local_response_norm, taylor=Taylor(F.local_response_norm))
 _add([F.lp_pool1d], pooling.lp_pool1d)
@@ -139,7 +139,8 @@ _add(_spellings("log_softmax"), norms.log_softmax, taylor=Taylor(F.log_softmax))
 _add(
     [F.scaled_dot_product_attention],
     attention.scaled_dot_product_attention,
-    taylor=Taylor(attention.attention),
+    # torch's own has no forward derivative
+    taylor=Taylor(unfrozen(attention.scaled_dot_product_attention)),
 )
 _add([F.multi_head_attention_forward], attention.multi_head_attention)
 
