@@ -14,12 +14,16 @@ import torch
 import linscope_cuda as ls
 from linscope_cuda.report.info import cuda_problem
 
-from . import kernels, products, storage, svd
+from . import kernels, ledger, memory, products, scaling, storage, svd
 
 BENCHMARKS = {
-    "kernels": kernels.run,
-    "products": products.run,
     "storage": storage.run,
+    "kernels": kernels.run,
+    "peers": products.peers,
+    "dfv": products.dfv,
+    "memory": memory.run,
+    "scaling": scaling.run,
+    "ledger": ledger.run,
     "svd": svd.run,
 }
 
@@ -34,6 +38,8 @@ def table(rows: list[dict]) -> str:
 
 
 def _text(value: object) -> str:
+    if value is None or value != value:
+        return "-"
     if isinstance(value, float):
         return f"{value:.3g}" if value < 100 else f"{value:,.0f}"
     return str(value)

@@ -1,10 +1,16 @@
 """Deep Filter Visualization: the peer that records every nonlinear unit's activation in float32.
 
-A fair one: it records once, replays from memory, and drops offsets in products as the tape does.
+A fair one: it records once, and drops offsets in products as the tape does. The record is kept in
+memory or in files, which are mapped into memory when a product comes to them.
 """
 
 from __future__ import annotations
 
+import os
+import tempfile
+from collections.abc import Iterable, Iterator
+
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch._C import DisableTorchFunction
@@ -29,7 +35,7 @@ class _Record(Interception):
 class _Replay(Interception):
     """Each unit decides anew, on the activation that was recorded."""
 
-    def __init__(self, model: nn.Module, activations: list[Tensor]):
+    def __init__(self, model: nn.Module, activations: Iterable[Tensor]):
         super().__init__(model)
         self.activations = iter(activations)
 
@@ -42,19 +48,40 @@ class _Replay(Interception):
         return entry.without_offsets(func, self.probes, args, kwargs)
 
 
-class DFV(ls.MatrixFreeOperator):
-    """F by recorded activations; F^T is torch's gradient of a replay."""
+class _OnDisk:
+    """Tensors in files, which the page cache does not hold when they are read again."""
 
-    def __init__(self, model: nn.Module, x0: Tensor):
+    def __init__(self, tensors: Iterable[Tensor]):
+        self.folder = tempfile.TemporaryDirectory(prefix="dfv-")
+        self.shapes = []
+        for i, tensor in enumerate(tensors):
+            self.shapes.append(tensor.shape)
+            with open(self._path(i), "wb") as file:
+                file.write(tensor.numpy().tobytes())
+                file.flush()
+                os.fsync(file.fileno())
+
+    def _path(self, i: int) -> str:
+        return os.path.join(self.folder.name, f"{i}.float32")
+
+    def __iter__(self) -> Iterator[Tensor]:
+        for i, shape in enumerate(self.shapes):
+            with open(self._path(i), "rb") as file:
+                os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+            yield torch.from_numpy(np.memmap(self._path(i), np.float32, "c", 0, tuple(shape)))
+
+
+class DFV(ls.MatrixFreeOperator):
+    """F by recorded activations, float32 on a CPU if `on_disk`; F^T is the gradient of a replay."""
+
+    def __init__(self, model: nn.Module, x0: Tensor, on_disk: bool = False):
         record = _Record(model)
         with torch.no_grad():
             y = record.run(model, x0)
-        self.model, self.activations = model, record.activations
+        self.model = model
+        self.nbytes = sum(a.nbytes for a in record.activations)
+        self.activations = _OnDisk(record.activations) if on_disk else record.activations
         super().__init__(x0.shape[1:], y.shape[1:], x0.dtype, x0.device)
-
-    @property
-    def nbytes(self) -> int:
-        return sum(a.nbytes for a in self.activations)
 
     def _matmat(self, x: Tensor) -> Tensor:
         with torch.no_grad():

@@ -11,50 +11,12 @@ from torch import Tensor
 
 from linscope_cuda import reference
 
-from .timing import seconds
+from . import eager
+from .timing import timings
 
 native = torch.ops.linscope
 
 WINDOW = ([3, 3], [2, 2], [1, 1], [1, 1])
-
-
-def eager_relu(x: Tensor) -> Tensor:
-    x0, x1 = x.chunk(2)
-    return torch.cat([x0.relu(), torch.where(x0 > 0, x1, 0)])
-
-
-def eager_clamp(x: Tensor) -> Tensor:
-    x0, x1 = x.chunk(2)
-    y0 = F.relu6(x0)
-    return torch.cat([y0, torch.where((x0 > 0) & (x0 < 6), x1, y0)])
-
-
-def eager_sigmoid(x: Tensor) -> Tensor:
-    x0, x1 = x.chunk(2)
-    gate = torch.where(x0 == 0, 0.25, torch.tanh(x0 / 2) / (2 * x0))
-    return torch.cat([x0.sigmoid(), gate * x1 + 0.5])
-
-
-def eager_max_pool(x: Tensor) -> Tensor:
-    x0, x1 = x.chunk(2)
-    y0, winners = F.max_pool2d(x0, 3, 2, 1, return_indices=True)
-    return torch.cat([y0, x1.flatten(2).gather(2, winners.flatten(2)).view_as(y0)])
-
-
-def eager_instance_norm(x: Tensor) -> Tensor:
-    x0, x1 = x.chunk(2)
-    variance, mean = torch.var_mean(x0, (2, 3), correction=0, keepdim=True)
-    scale = (variance + 1e-5).rsqrt()
-    return torch.cat([(x0 - mean) * scale, (x1 - mean) * scale])
-
-
-def eager_gather(x: Tensor, sources: Tensor) -> Tensor:
-    return x.flatten(2).gather(2, sources.flatten(2).expand(len(x), -1, -1))
-
-
-def eager_scatter(u: Tensor, sources: Tensor, x: Tensor) -> Tensor:
-    places = sources.flatten(2).expand(len(u), -1, -1)
-    return torch.zeros_like(x).flatten(2).scatter_add(2, places, u.flatten(2)).view_as(x)
 
 
 class Kernel(NamedTuple):
@@ -85,21 +47,21 @@ def kernels(x: Tensor) -> dict[str, Kernel]:
         return Kernel(fused, reads, eager, reads)
 
     return {
-        "relu_scope": of(lambda x: native.relu_scope(x, 1, 0.0, False), eager_relu, x),
+        "relu_scope": of(lambda x: native.relu_scope(x, 1, 0.0, False), eager.relu, x),
         "relu_frozen": Kernel(
             lambda x, bits: native.relu_frozen(x, bits, 0.0, False),
             (x, bits),
             lambda x, open: torch.where(open, x, 0),
             (x, open),
         ),
-        "clamp_scope": of(lambda x: native.clamp_scope(x, 1, 0.0, 6.0, False), eager_clamp, x),
+        "clamp_scope": of(lambda x: native.clamp_scope(x, 1, 0.0, 6.0, False), eager.clamp, x),
         "clamp_frozen": Kernel(
             lambda x, pieces: native.clamp_frozen(x, pieces, 0.0, 6.0, False),
             (x, pieces),
             torch.where,
             (inside, x, constant),
         ),
-        "gate_scope": of(lambda x: native.gate_scope(x, 1, 0), eager_sigmoid, x),
+        "gate_scope": of(lambda x: native.gate_scope(x, 1, 0), eager.sigmoid, x),
         "gate_frozen": of(
             lambda x, gate: native.gate_frozen(x, gate, 0.5),
             lambda x, gate: gate * x + 0.5,
@@ -113,22 +75,24 @@ def kernels(x: Tensor) -> dict[str, Kernel]:
             x,
         ),
         "max_pool2d_scope": of(
-            lambda x: native.max_pool2d_scope(x, 1, *WINDOW, False), eager_max_pool, x
+            lambda x: native.max_pool2d_scope(x, 1, *WINDOW, False),
+            lambda x: eager.max_pool(x, 3, 2, 1),
+            x,
         ),
         "max_pool2d_frozen": Kernel(
             lambda x, winners: native.max_pool2d_frozen(x, winners, *WINDOW),
             (x, winners),
-            eager_gather,
+            eager.gather,
             (x, sources),
         ),
         "max_pool2d_frozen_transpose": Kernel(
             lambda u, winners: native.max_pool2d_frozen_transpose(u, winners, size, *WINDOW),
             (u, winners),
-            eager_scatter,
+            eager.scatter,
             (u, sources, x),
         ),
         "instance_norm_scope": of(
-            lambda x: native.instance_norm_scope(x, 1, None, None, 1e-5), eager_instance_norm, x
+            lambda x: native.instance_norm_scope(x, 1, None, None, 1e-5), eager.instance_norm, x
         ),
         "instance_norm_frozen": Kernel(
             lambda x, mean, rstd: native.instance_norm_frozen(x, mean, rstd, None),
@@ -151,27 +115,43 @@ def tensors(result: Any) -> tuple[Tensor, ...]:
 
 
 def run(device: torch.device, quick: bool = False) -> list[dict]:
-    """A row per kernel: milliseconds, bytes per second over the fewest that it must move, their
-    share of those of a copy on the device, and how many times faster it is than its peers.
+    """A row per kernel, size and number of probes: milliseconds, bytes per second over the fewest
+    that it must move, their share of those of a copy on the device, and how many times faster it is
+    than its peers.
 
-    Results are compared first. `quick` compiles the peers without generating code.
+    Sizes go from a cache's to main memory's, with one probe; more probes at the largest. Results
+    are compared first. `quick` compiles the peers without generating code.
     """
     cuda = device.type == "cuda"
-    rows_of_pixels = 64 if quick else 1024 if cuda else 256
+    if quick:
+        cases = [(1, 64), (4, 8)]
+    else:
+        large = 1024 if cuda else 256
+        cases = [(1, large // 64), (1, large // 8), (1, large), (4, large), (16, large)]
+    rows = []
+    for probes, height in cases:
+        rows += _case(device, probes, height, quick)
+    return rows
+
+
+def _case(device: torch.device, probes: int, height: int, quick: bool) -> list[dict]:
+    torch.compiler.reset()
+    cuda = device.type == "cuda"
     generator = torch.Generator().manual_seed(0)
-    x = torch.randn(2, 64, rows_of_pixels, 512, generator=generator).to(device)
-    # On a GPU many calls are timed together, so that starting them does not count.
-    rounds, repeats = (3, 1) if quick else (9, 20) if cuda else (9, 1)
+    x = torch.randn(1 + probes, 64, height, 512, generator=generator).to(device)
+    # Many calls are timed together, so that starting them on a GPU, or the clock, does not count.
+    rounds = 3 if quick else 9
+    repeats = 1 if quick else 20 if cuda else max(1, 2**26 // x.nbytes)
     target = torch.empty_like(x)
-    copy = seconds({"copy": lambda: target.copy_(x)}, rounds, repeats)["copy"]
+    copy = timings({"copy": lambda: target.copy_(x)}, rounds, repeats)["copy"].median
     copied = 2 * x.nbytes / copy / 1e9
     rows = []
     for name, kernel in kernels(x).items():
-        peer = torch.compile(kernel.eager, backend="eager" if quick else "inductor")
+        peer = torch.compile(kernel.eager, backend="eager" if quick else "inductor", dynamic=False)
         result = tensors(kernel.fused(*kernel.fused_reads))
         wanted = tensors(kernel.eager(*kernel.eager_reads))[0].view_as(result[0])
         torch.testing.assert_close(result[0], wanted, rtol=1e-4, atol=1e-4)
-        taken = seconds(
+        taken = timings(
             {
                 "fused": lambda k=kernel: k.fused(*k.fused_reads),
                 "eager": lambda k=kernel: k.eager(*k.eager_reads),
@@ -180,16 +160,19 @@ def run(device: torch.device, quick: bool = False) -> list[dict]:
             rounds,
             repeats,
         )
-        moved = sum(t.nbytes for t in (*kernel.fused_reads, *result))
-        speed = moved / taken["fused"] / 1e9
+        fused = taken["fused"].median
+        speed = sum(t.nbytes for t in (*kernel.fused_reads, *result)) / fused / 1e9
         rows.append(
             {
                 "kernel": name,
-                "ms": 1e3 * taken["fused"],
+                "probes": probes,
+                "MB": x.nbytes / 1e6,
+                "ms": 1e3 * fused,
+                "spread": taken["fused"].spread,
                 "GB/s": speed,
                 "of a copy": speed / copied,
-                "times eager": taken["eager"] / taken["fused"],
-                "times compiled": taken["compiled"] / taken["fused"],
+                "times eager": taken["eager"].median / fused,
+                "times compiled": taken["compiled"].median / fused,
             }
         )
     return rows

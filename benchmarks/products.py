@@ -1,4 +1,4 @@
-"""F v and F^T u of networks: tape, doubled batch, recorded activations (DFV), plain passes.
+"""Time of F v and F^T u by every way, beside plain passes.
 
 Plain is what torch itself takes: a forward pass for F v, a forward and a backward pass with frozen
 weights for F^T u.
@@ -6,80 +6,127 @@ weights for F^T u.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import sys
+from collections.abc import Mapping, Sequence
 from functools import partial
 
 import torch
 from torch import Tensor, nn
 
 import linscope_cuda as ls
-from linscope_cuda.zoo import networks
 
-from .dfv import DFV
-from .storage import vgg19
-from .timing import seconds
+from .networks import EDSR_BASELINE, SMALL, SQUEEZENET, VGG19, Network, cyclegan, edsr
+from .timing import timings
+from .ways import WAYS, System, piecewise_linear
 
-Build = Callable[[], nn.Module]
-
-NETWORKS: dict[str, tuple[Build, tuple[int, ...]]] = {
-    "SqueezeNet 1.1, 227x227": (networks.SqueezeNet, (3, 227, 227)),
-    "VGG-19, 224x224": (vgg19, (3, 224, 224)),
-    "EDSR-baseline x2, 96x96": (networks.EDSR.baseline, (3, 96, 96)),
-    "CycleGAN-9, 128x128": (networks.CycleGAN, (3, 128, 128)),
+PEERS = {
+    "SqueezeNet 1.1, 227x227": SQUEEZENET,
+    "VGG-19, 224x224": VGG19,
+    "EDSR-baseline x2, 96x96": EDSR_BASELINE,
+    "CycleGAN-9, 128x128": cyclegan(128),
 }
-SMALL: dict[str, tuple[Build, tuple[int, ...]]] = {
-    "PixelShuffle-4 x3, 24x24": (lambda: networks.PixelShuffle4(3), (3, 24, 24))
+RECORDED = {
+    "VGG-19, 224x224": VGG19,
+    "CycleGAN-9, 256x256": cyclegan(256),
+    "EDSR-baseline x2, 96x96": EDSR_BASELINE,
+    "EDSR 32x256 x4, 64x64": edsr(64, 64),
 }
+PAPER = ("tape", "doubled batch", "DFV in memory", "DFV on disk")
+SECONDS = 10.0  # for all ways to one product
 
 
-def run(device: torch.device, quick: bool = False) -> list[dict]:
-    """A row per network, batch and product: milliseconds of each way, and the bytes each keeps."""
+def peers(device: torch.device, quick: bool = False) -> list[dict]:
+    """A row per network, number of probes, product and way; the products are compared first."""
+    if quick:
+        ways = [way for way in WAYS if "compile" not in way]  # minutes
+        return _measure(SMALL, ways, (2,), device, rounds=1)
+    return _measure(PEERS, list(WAYS), (1, 8), device)
+
+
+def dfv(device: torch.device, quick: bool = False) -> list[dict]:
+    """Table 2's comparison, and the doubled batch's: the paper's ways and the tape.
+
+    Where 8 probes take long, 32 are left out: a probe costs what it costs with 8.
+    """
+    if quick:
+        return _measure(SMALL, PAPER, (2,), device, rounds=1)
+    return _measure(RECORDED, PAPER, (1, 8, 32), device)
+
+
+def _measure(
+    networks: Mapping[str, Network],
+    ways: Sequence[str],
+    probes: Sequence[int],
+    device: torch.device,
+    rounds: int = 11,
+) -> list[dict]:
     rows = []
-    for name, (build, shape) in (SMALL if quick else NETWORKS).items():
-        torch.manual_seed(0)
-        model = _carrying(build()).eval().requires_grad_(False).to(device)
-        for batch, rounds in ((1, 3), (2, 3)) if quick else ((1, 15), (8, 7)):
-            rows += _network(name, model, torch.randn(1, *shape).to(device), batch, rounds)
+    for name, network in networks.items():
+        model, x0 = network.make(device)
+        slowest = 0.0
+        for count in probes:
+            if count > 8 and slowest > 4:
+                continue
+            found = _network(name, model, x0, ways, count, rounds)
+            slowest = max(row["ms"] / 1e3 for row in found)
+            rows += found
     return rows
 
 
-def _carrying(model: nn.Module) -> nn.Module:
-    """Weights that hand signals on at their size, as trained ones do; torch's own let them fade."""
-    for module in model.modules():
-        if isinstance(module, nn.Conv2d | nn.Linear):
-            nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
-    return model
+def _network(
+    name: str, model: nn.Module, x0: Tensor, ways: Sequence[str], probes: int, rounds: int
+) -> list[dict]:
+    op = ls.LinearInterpreter(model, x0)
+    x = torch.randn(probes, *x0.shape[1:]).to(x0)
+    u = torch.randn(probes, *op.output_shape).to(x0)
+    systems = {way: _made(way, model, x0, probes) for way in ways if _applies(way, model)}
+    rows = []
+    for product, probe in (("filter", x), ("transpose", u)):
+        wanted = {p: getattr(ls.LinearInterpreter(model, x0, p), product)(probe) for p in _POLICIES}
+        candidates = {"plain": partial(_plain, model, x, u if product == "transpose" else None)}
+        for way, system in systems.items():
+            if system is None or product not in WAYS[way].products:
+                continue
+            run = partial(getattr(system, product), probe)
+            want = wanted[WAYS[way].policy]
+            error = float((run() - want).norm() / want.norm())
+            assert error < 1e-3, f"{name}: {product} by {way} differs by {error:.1e}"
+            candidates[way] = run
+        taken = timings(candidates, rounds, limit=SECONDS)
+        for way, timing in taken.items():
+            rows.append(
+                {
+                    "network": name,
+                    "probes": probes,
+                    "product": product,
+                    "way": way,
+                    "ms": 1e3 * timing.median,
+                    "spread": timing.spread,
+                    "over plain": timing.median / taken["plain"].median,
+                }
+            )
+    return rows
 
 
-def _network(name: str, model: nn.Module, x0: Tensor, batch: int, rounds: int) -> list[dict]:
-    tape = ls.LinearInterpreter(model, x0)
-    doubled, dfv = ls.LinearInterpreter(model, x0, storage="none"), DFV(model, x0)
-    tape.max_batch = doubled.max_batch = batch
-    _ = doubled.residual
-    x = torch.randn(batch, *x0.shape[1:]).to(x0)
-    u = torch.randn(batch, *tape.output_shape).to(x0)
-    for peer in (doubled, dfv):  # correct first
-        for product, probe in (("filter", x), ("transpose", u)):
-            got, want = getattr(peer, product)(probe), getattr(tape, product)(probe)
-            error = (got - want).norm() / want.norm()
-            assert error < 1e-3, f"{name}: {product} differs by {error:.1e}"
+_POLICIES = ("paper", "taylor")
 
-    def forward():
+
+def _applies(way: str, model: nn.Module) -> bool:
+    """The tape by Taylor is the tape itself where the network is piecewise linear."""
+    return way != "tape of Taylor" or not piecewise_linear(model)
+
+
+def _made(way: str, model: nn.Module, x0: Tensor, probes: int) -> System | None:
+    try:
+        return WAYS[way].make(model, x0, probes)
+    except ModuleNotFoundError as missing:
+        print(f"benchmarks: {way} is left out: {missing}", file=sys.stderr)
+        return None
+
+
+def _plain(model: nn.Module, x: Tensor, u: Tensor | None) -> Tensor:
+    if u is None:
         with torch.no_grad():
             return model(x)
-
-    def backward():
-        probe = x.clone().requires_grad_()
-        return torch.autograd.grad(model(probe), probe, u)
-
-    kept = {"tape KB": tape.tape.nbytes / 1e3, "DFV KB": dfv.nbytes / 1e3}
-    rows = []
-    for product, probe, plain in (("filter", x, forward), ("transpose", u, backward)):
-        ways = {"tape": tape, "doubled batch": doubled, "DFV": dfv}
-        candidates = {w: partial(getattr(op, product), probe) for w, op in ways.items()}
-        taken = seconds({**candidates, "plain": plain}, rounds)
-        times = {f"{w} ms": 1e3 * t for w, t in taken.items()}
-        share = taken["tape"] / taken["plain"]
-        row = {"network": name, "batch": batch, "product": product, **times}
-        rows.append({**row, "tape of plain": share, **kept})
-    return rows
+    probe = x.clone().requires_grad_()
+    return torch.autograd.grad(model(probe), probe, u)[0]

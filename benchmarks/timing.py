@@ -5,19 +5,34 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Callable, Mapping
+from typing import NamedTuple
 
 import torch
 
 
-def seconds(
-    candidates: Mapping[str, Callable[[], object]], rounds: int = 9, repeats: int = 1
-) -> dict[str, float]:
-    """The median seconds of each candidate, after one uncounted round.
+class Timing(NamedTuple):
+    """The median of seconds and their spread, half the range of the middle half over the median."""
+
+    median: float
+    spread: float
+
+
+def timings(
+    candidates: Mapping[str, Callable[[], object]],
+    rounds: int = 9,
+    repeats: int = 1,
+    limit: float = float("inf"),
+) -> dict[str, Timing]:
+    """The timing of each candidate, after one uncounted round.
 
     `repeats`: calls timed together, for those that return before a device has done its work.
+    `limit`: seconds after which no further round begins; one is always counted.
     """
     taken: dict[str, list[float]] = {name: [] for name in candidates}
+    began = time.perf_counter()
     for round in range(rounds + 1):
+        if round > 1 and time.perf_counter() - began > limit:
+            break
         for name, run in candidates.items():
             _synchronize()
             start = time.perf_counter()
@@ -26,7 +41,15 @@ def seconds(
             _synchronize()
             if round:
                 taken[name].append((time.perf_counter() - start) / repeats)
-    return {name: statistics.median(times) for name, times in taken.items()}
+    return {name: _timing(times) for name, times in taken.items()}
+
+
+def _timing(times: list[float]) -> Timing:
+    median = statistics.median(times)
+    if len(times) < 3:
+        return Timing(median, (max(times) - min(times)) / 2 / median)
+    low, _, high = statistics.quantiles(times, n=4, method="inclusive")
+    return Timing(median, (high - low) / 2 / median)
 
 
 def _synchronize() -> None:

@@ -11,6 +11,7 @@ import torch
 from linscope_cuda import reference
 
 ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT))
 
 
 def run(*arguments):
@@ -18,23 +19,55 @@ def run(*arguments):
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
 
 
-def test_table_1_and_quick_products(tmp_path):
+def test_every_way_gives_the_same_products_and_table_1_is_the_papers(tmp_path):
     out = tmp_path / "results.json"
-    done = run("storage", "products", "kernels", "--quick", "--json", str(out))
+    done = run("storage", "peers", "dfv", "ledger", "kernels", "--quick", "--json", str(out))
     assert done.returncode == 0, done.stderr
     results = json.loads(out.read_text())
-    counted = [row["as in Table 1 GB"] for row in results["storage"]]
-    assert counted == [pytest.approx(v, abs=0.05) for v in (58.0, 90.1, 4147.2)]
-    tape = [row["tape MB"] * 1e6 / 2**20 for row in results["storage"]]
+    storage = {row["network"].split(",")[0]: row for row in results["storage"]}
+    papers = [storage[n] for n in ("VGG-19", "CycleGAN-9", "EDSR 32x256 x4")]
+    assert [row["as in Table 1 GB"] for row in papers] == [
+        pytest.approx(v, abs=0.05) for v in (58.0, 90.1, 4147.2)
+    ]
+    tape = [row["tape MB"] * 1e6 / 2**20 for row in papers]
     assert tape[0] <= 3.4 and tape[1] <= 3.7 and tape[2] <= 128
-    assert len(results["products"]) == 4 and [row["kernel"] for row in results["kernels"]] == list(
-        reference.OPERATORS
-    )
+    assert all(row["tape MB"] < row["autograd MB"] / 10 for row in results["storage"])
+    for name in ("peers", "dfv"):
+        ways = {row["way"] for row in results[name]}
+        assert {"plain", "tape", "doubled batch", "DFV in memory", "DFV on disk"} <= ways
+    assert {row["kernel"] for row in results["kernels"]} == set(reference.OPERATORS)
     assert not list(tmp_path.glob("*.part"))
 
 
+def test_memory_and_scaling(tmp_path):
+    out = tmp_path / "results.json"
+    done = run("memory", "scaling", "--quick", "--json", str(out))
+    assert done.returncode == 0, done.stderr
+    results = json.loads(out.read_text())
+    assert {"tape", "DFV on disk", "autograd"} <= {row["way"] for row in results["memory"]}
+    fitting = [row["value"] for row in results["scaling"] if "GB" in row["what"]]
+    assert len(fitting) == 3 and fitting == sorted(fitting)
+
+
+def test_memory_is_that_of_a_fresh_process():
+    from benchmarks.memory import in_a_fresh_process, reset, resident
+
+    assert in_a_fresh_process(_takes, 100) - in_a_fresh_process(_takes, 0) >= 90e6
+    before = resident()
+    reset()
+    assert resident("VmHWM") <= before + 50e6
+
+
+def _takes(megabytes):
+    from benchmarks.memory import reset, resident
+
+    reset()
+    before = resident()
+    torch.ones(megabytes * 250_000)
+    return resident("VmHWM") - before
+
+
 def test_recorded_activations_give_the_same_filter():
-    sys.path.insert(0, str(ROOT))
     from networks import PIECEWISE, Gated, build, example
 
     import linscope_cuda as ls

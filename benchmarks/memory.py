@@ -1,0 +1,111 @@
+"""Peak memory of each way to F v and F^T u, a fresh process each: what the way keeps and what a
+product takes on top.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import multiprocessing
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from .networks import SMALL, Network
+from .products import PEERS
+from .ways import WAYS, piecewise_linear
+
+# The compiler's own memory would be counted.
+LEFT_OUT = ("doubled batch, torch.compile",)
+
+
+def in_a_fresh_process(function: Callable[..., Any], *arguments: Any) -> Any:
+    """function(*arguments), by a new interpreter; MemoryError if the system ended it."""
+    spawn = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(1, spawn) as pool:
+        try:
+            return pool.submit(function, *arguments).result()
+        except BrokenProcessPool as error:
+            raise MemoryError("the process was ended by the system") from error
+
+
+def resident(field: str = "VmRSS") -> int:
+    """Bytes of this process in memory: now, or at the most ("VmHWM") since `reset`."""
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith(field):
+            return 1024 * int(line.split()[1])
+    raise OSError(f"/proc/self/status has no {field}")
+
+
+def reset() -> None:
+    """Gives free memory back to the system and begins a new high-water mark."""
+    gc.collect()
+    ctypes.CDLL(None).malloc_trim(0)
+    Path("/proc/self/clear_refs").write_text("5")
+
+
+class Meter:
+    """Bytes now and at the most since `reset`: of the process, or of torch's allocator on CUDA."""
+
+    def __init__(self, device: torch.device):
+        self.cuda = device.type == "cuda"
+        self.reset()
+
+    def reset(self) -> None:
+        reset()
+        if self.cuda:
+            torch.cuda.reset_peak_memory_stats()
+
+    def now(self) -> int:
+        return torch.cuda.memory_allocated() if self.cuda else resident()
+
+    def peak(self) -> int:
+        return torch.cuda.max_memory_allocated() if self.cuda else resident("VmHWM")
+
+
+def measure(network: str, way: str, device: str, small: bool) -> dict[str, float]:
+    """MB kept by the way after a product of each kind, and the peak of a product, over what the
+    process held before the way was made.
+    """
+    model, x0 = _networks(small)[network].make(device)
+    with torch.no_grad():
+        u = torch.randn_like(model(x0))  # and torch's own memory is in place
+    meter = Meter(x0.device)
+    before = meter.now()
+    system = WAYS[way].make(model, x0, 1)
+    made = {}
+    for product in WAYS[way].products:
+        run, probe = getattr(system, product), x0 if product == "filter" else u
+        run(probe)
+        meter.reset()
+        made[f"kept, {product}"] = (meter.now() - before) / 1e6
+        run(probe)
+        made[f"peak, {product}"] = (meter.peak() - before) / 1e6
+    return made
+
+
+def _networks(small: bool) -> dict[str, Network]:
+    return dict(list(SMALL.items())[:1]) if small else PEERS
+
+
+def run(device: torch.device, quick: bool = False) -> list[dict]:
+    """A row per network and way: MB kept and MB at the peak of one product of one probe."""
+    rows = []
+    for name, network in _networks(quick).items():
+        linear = piecewise_linear(network.build())
+        for way in WAYS:
+            if way in LEFT_OUT or (linear and way == "tape of Taylor"):
+                continue
+            try:
+                found = in_a_fresh_process(measure, name, way, str(device), quick)
+            except (ModuleNotFoundError, MemoryError) as error:
+                print(f"benchmarks: {name} by {way}: {error}", flush=True)
+                continue
+            columns = ("kept, filter", "peak, filter", "kept, transpose", "peak, transpose")
+            values = {f"{c} MB": found.get(c, float("nan")) for c in columns}
+            rows.append({"network": name, "way": way, **values})
+    return rows
