@@ -341,6 +341,13 @@ def test_energy_maps_take_zeros_and_what_is_not_done():
     sheet([[Panel(energy, "", "energy"), None], [None, Panel(energy, "", "positive")]], "some")
 
 
+def test_sheets_draw_pixels_as_squares_of_one_colour():
+    values = torch.tensor([[0.0, 1.0]]).repeat(150, 75)
+    picture = pixels(sheet([[Panel(values, "", "positive")]], ""))
+    line = {picture.getpixel((x, 76 + 50 + 200)) for x in range(96 + 5, 96 + 395)}
+    assert len(line) == 2
+
+
 def test_a_sheet_is_as_large_as_its_panels():
     one = Panel(torch.rand(3, 10, 20), "a")
     single, double = pixels(sheet([[one]], "")), pixels(sheet([[one, one], [None, one]], ""))

@@ -267,6 +267,11 @@ def test_a_shared_scale_makes_equal_values_equal_colours():
     assert colours[0] == colours[1] != alone
 
 
+def test_numbers_of_colour_bars_are_short():
+    numbers = [pictures._number(value) for value in (-0.046, 3.3, 20.0, 114.6, 2.5e6)]
+    assert numbers == ["\u22120.046", "3.3", "20", "115", "2.5e+06"]
+
+
 def test_a_picture_s_colours_are_the_photo_s(image):
     network = classifier()
     fitted = ImageOps.fit(image, (16, 16), Image.Resampling.BICUBIC)

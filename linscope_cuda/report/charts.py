@@ -95,8 +95,9 @@ def ballot(
             show(i, 0, above, label.discussion, **colours)
             beneath = f"votes of {100 * label.share:.1f} % of the pixels"
             show(i, 1, beneath, label.masked.permute(1, 2, 0))
-        listed = [f"{100 * share:4.1f} %  {_short(name, 20)}" for name, share in popular[:9]]
-        lines = "\n".join(["most votes", *listed])
+        listed = [f"{100 * share:4.1f} %  {_short(name, 20)}" for name, share in popular[:7]]
+        key = ["", "of a discussion, red adds", "to the score, blue takes from it"]
+        lines = "\n".join(["most votes", *listed, *key])
         y = (height - top - tall - 2 * caption + 0.04 + 0.16) / height
         figure.text(left / width, y, lines, va="top", fontsize=7.5, linespacing=1.5)
         _title(figure, title, round(left * DPI))
@@ -165,7 +166,7 @@ def _columns(
     """Numbered columns; what comes after has a panel of its own, on the same scale."""
     panels = [(before, legend[0] if after else "", _colours(labels))]
     panels += [(after, legend[1], [RED] * len(labels))] if after else []
-    height = 0.95 + 2.4 * len(panels)
+    height = 0.65 + 2.4 * len(panels)
     figure = Figure(figsize=(_WIDTH, height), dpi=DPI)
     for i, (bars, name, colours) in enumerate(panels):
         bottom = 0.5 + 2.4 * (len(panels) - 1 - i)

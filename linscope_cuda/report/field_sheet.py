@@ -29,7 +29,8 @@ def field_sheet(found: Sequence[tuple[System, Fields]], title: str) -> bytes:
     for system, both in found:
         ends = both.receptive, both.projective
         halves = [_row(system, field, named=len(found) > 1) for field in ends]
-        rows += halves if len(found) == 1 else [halves[0] + halves[1]]
+        # Of several, one row each: both probes belong to one place, so that one photo shows it.
+        rows += halves if len(found) == 1 else [[*halves[1][:1], *halves[0][1:], *halves[1][1:]]]
     field = found[0][1].receptive
     return sheet(
         rows,

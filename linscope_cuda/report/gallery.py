@@ -72,7 +72,7 @@ def grey(values: Tensor) -> Tensor:
 
 def _images(tour: Tour) -> Iterator[Picture]:
     height, width = tour.y.shape[1:]
-    low, high = tour.preprocess.levels()
+    low, high = (level + 0.0 for level in tour.preprocess.levels())  # no minus before a zero
     yield Picture(
         "output",
         f"The output y, {width} \u00d7 {height} pixels.",

@@ -131,11 +131,13 @@ def _picture(axes: Axes, panel: Panel) -> Any:
         corner[0] + (height - 0.5) * step,
         corner[0] - step / 2,
     )
+    # Left to itself, matplotlib blurs what it enlarges by little.
     if panel.kind == "photo":
         rgb = values.clamp(0, 1).expand(3, -1, -1).permute(1, 2, 0)
-        drawn = axes.imshow(rgb.numpy(), extent=extent)
+        drawn = axes.imshow(rgb.numpy(), extent=extent, interpolation="nearest")
     else:
-        drawn = axes.imshow(values.numpy(), extent=extent, **_colours(panel))
+        colours = _colours(panel)
+        drawn = axes.imshow(values.numpy(), extent=extent, interpolation="nearest", **colours)
     if panel.mark:
         colour = "white" if panel.kind == "energy" else "black"
         for radii, dashes in zip(panel.circles, _DASHES, strict=False):

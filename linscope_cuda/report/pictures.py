@@ -275,7 +275,7 @@ def _number_bars(axes: Axes, places, values: Sequence[float]) -> None:
 
 
 def _number(value: float) -> str:
-    return _minus(f"{value:.2g}")
+    return _minus(f"{value:.0f}" if 100 <= abs(value) < 10000 else f"{value:.2g}")
 
 
 def _minus(text: str) -> str:

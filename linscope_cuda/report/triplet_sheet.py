@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 from ..svd import SVD
@@ -12,7 +11,8 @@ from .panels import Panel, sheet
 from .system import System
 from .tour import norm
 
-_PER_ROW = 5  # at most; rows of one length look better than a full one and a rest
+_PER_ROW = 4  # more would be too small to read where the sheet is scaled to a page
+_HEADS = 2  # columns that the first row of a system begins with
 
 
 def triplet_sheet(found: Sequence[tuple[System, SVD]], title: str) -> bytes:
@@ -25,7 +25,7 @@ def triplet_sheet(found: Sequence[tuple[System, SVD]], title: str) -> bytes:
     """
     residuals = [grey(system.op.residual[0].cpu()) for system, _ in found]
     scale = max(r.abs().max().item() for r in residuals)
-    rows: list[list[Panel | None]] = []
+    rows: list[list[Panel]] = []
     for (system, triplets), residual in zip(found, residuals, strict=True):
         pairs = [_pair(triplets, i) for i in range(len(triplets.S))]
         frames = [
@@ -34,7 +34,7 @@ def triplet_sheet(found: Sequence[tuple[System, SVD]], title: str) -> bytes:
         op = system.op
         filtered = op.filter(op.x0)[0].cpu()
         share = norm(op.residual) / norm(op.output)
-        heads: tuple[list[Panel | None], list[Panel | None]] = (
+        heads: tuple[list[Panel], list[Panel]] = (
             [
                 Panel(system.input, system.name, note="input x₀", frames=frames),
                 Panel(system.shown(filtered), "F x₀", note="in the colours of y"),
@@ -51,12 +51,12 @@ def triplet_sheet(found: Sequence[tuple[System, SVD]], title: str) -> bytes:
                 ),
             ],
         )
-        length = math.ceil(len(pairs) / math.ceil(len(pairs) / _PER_ROW))
-        for start in range(0, len(pairs), length):
-            part = pairs[start : start + length]
+        first = _PER_ROW - _HEADS
+        parts = [pairs[:first]]
+        parts += [pairs[i : i + _PER_ROW] for i in range(first, len(pairs), _PER_ROW)]
+        for i, part in enumerate(parts):
             for end in (0, 1):
-                head = heads[end] if start == 0 else [None, None]
-                rows.append([*head, *(pair[end] for pair in part)])
+                rows.append([*(heads[end] if i == 0 else ()), *(pair[end] for pair in part)])
     return sheet(
         rows,
         title,
