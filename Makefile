@@ -1,6 +1,7 @@
-# Both commands do all their own set-up in a virtual environment.
-#   make tour    pictures and a page of the bundled network, in tour/tour.html
-#   make test    build, install and run every test
+# Each command does all its own set-up in a virtual environment.
+#   make tour     pictures and a page of the bundled network, in tour/tour.html
+#   make test     build, install and run every test
+#   make gallery  every picture of README.md and docs/, in docs/pictures
 # TORCH chooses the build of torch: make test TORCH="torch==2.13.0"
 
 PYTHON ?= python3
@@ -15,13 +16,16 @@ SOURCES := setup.py pyproject.toml $(wildcard csrc/*) $(shell find linscope_cuda
 
 NATIVE := $(wildcard csrc/* tests/emulator/*.h tests/emulator/*.cpp tests/emulator/kernels/* tools/*.cu)
 
-.PHONY: tour test install lint format clean
+.PHONY: tour test gallery install lint format clean
 
 tour: $(VENV)/installed
 	$(BIN)/linscope tour --out $(OUT)
 
 test: $(VENV)/installed
 	$(BIN)/pytest $(TESTS)
+
+gallery: $(VENV)/installed
+	$(BIN)/python tools/gallery.py
 
 install: $(VENV)/installed
 
