@@ -24,7 +24,8 @@ _FORMAT = "linscope_cuda svd checkpoint 1"
 def save(
     path: Path, facts: Mapping[str, Any], numbers: Mapping[str, Any], tensors: Mapping[str, Tensor]
 ) -> None:
-    """Writes the file beside `path` and renames it: a kill leaves the old file or the new one.
+    """Writes the file beside `path` and renames it: a kill leaves the old file or the new one, and
+    so does a full disk, which raises OSError.
 
     save(Path("state"), {"k": 8}, {"iteration": 3}, {"V": torch.eye(3)})
     """
@@ -32,11 +33,15 @@ def save(
     texts = {"facts": json.dumps(facts), "numbers": json.dumps(numbers)}
     header = {"format": _FORMAT, **texts, "sha256": _digest(texts, whole)}
     aside = path.with_name(path.name + ".part")
-    with open(aside, "wb") as file:
-        file.write(safetensors.torch.save(whole, header))
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(aside, path)
+    try:
+        with open(aside, "wb") as file:
+            file.write(safetensors.torch.save(whole, header))
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(aside, path)
+    except OSError:
+        aside.unlink(missing_ok=True)
+        raise
 
 
 def load(path: Path, facts: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Tensor]]:
