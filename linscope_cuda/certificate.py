@@ -35,12 +35,13 @@ class Certificate:
         return all(error <= self.tolerance for error in self.errors.values())  # NaN is not
 
     def __str__(self) -> str:
+        wide = max(map(len, self.errors))
         lines = [
-            f"{'ok' if error <= self.tolerance else 'NO':3} {name:28} {error:.1e}"
+            f"{'ok' if error <= self.tolerance else 'NO':3} {name:{wide}}  {error:.1e}"
             for name, error in self.errors.items()
         ]
         blamed = f"\nfirst departs at {self.blamed}" if self.blamed else ""
-        return "\n".join([*lines, f"    {'tolerance':28} {self.tolerance:.1e}"]) + blamed
+        return "\n".join([*lines, f"    {'tolerance':{wide}}  {self.tolerance:.1e}"]) + blamed
 
 
 def tolerance(dtype: torch.dtype) -> float:
