@@ -147,7 +147,7 @@ def corresponding(op: MatrixFreeOperator, pixel: Pixel, at: str) -> dict[str, Pi
     row, column = pixel
     height, width = shapes[at]
     if not (0 <= row < height and 0 <= column < width):
-        raise ValueError(f"pixel {row} {column} lies outside the {height} x {width} {at}")
+        raise ValueError(f"pixel {row},{column} lies outside the {height} x {width} {at}")
     other = "output" if at == "input" else "input"
     i, j = (
         int((p + 0.5) * theirs / ours)

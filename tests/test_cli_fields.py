@@ -9,59 +9,27 @@ from pathlib import Path
 
 import pytest
 import torch
+from commands import in_zoo, network, refused, tiny
 from PIL import Image
 from torch import nn
 
 import linscope_cuda as ls
 from linscope_cuda import cli
 from linscope_cuda.report.panels import Panel, sheet
-from linscope_cuda.zoo import Network, weights
-from linscope_cuda.zoo.preprocess import Preprocess
+from linscope_cuda.zoo import Network
 
 ROOT = Path(__file__).parents[1]
 SWEEP = sys.modules["linscope_cuda.sweep"]  # ls.sweep is the function
 
 
-def tiny() -> Network:
-    torch.manual_seed(5)
-    model = nn.Sequential(
-        nn.Conv2d(3, 6, 3, padding=1),
-        nn.InstanceNorm2d(6),
-        nn.ReLU(),
-        nn.Conv2d(6, 12, 3, padding=1),
-        nn.PixelShuffle(2),
-    )
-    return Network(model.eval(), Preprocess(divisor=255), None, "made for a test")
-
-
 def edges() -> Network:
     torch.manual_seed(6)
-    model = nn.Sequential(nn.Conv2d(3, 1, 3, padding=1), nn.ReLU())
-    return Network(model.eval(), Preprocess(divisor=255), None, "made for a test")
-
-
-def scores() -> Network:
-    model = nn.Sequential(nn.Flatten(), nn.Linear(768, 4))
-    return Network(model.eval(), Preprocess(size=(16, 16), divisor=255), None, "made for a test")
-
-
-class Refused(nn.Module):
-    def forward(self, x):
-        return torch.cumprod(x, 3)
-
-
-def refused() -> Network:
-    return Network(Refused().eval(), Preprocess(divisor=255), None, "made for a test")
-
-
-@pytest.fixture(autouse=True)
-def zoo(monkeypatch):
-    for network in (tiny, edges, scores, refused):
-        monkeypatch.setitem(weights.NETWORKS, network.__name__, network)
+    return network(nn.Sequential(nn.Conv2d(3, 1, 3, padding=1), nn.ReLU()))
 
 
 @pytest.fixture(autouse=True)
 def here(tmp_path, monkeypatch):
+    in_zoo(monkeypatch, tiny=tiny, edges=edges)
     monkeypatch.chdir(tmp_path)
     (tmp_path / "note.txt").write_text("no image")
     return tmp_path
@@ -71,10 +39,10 @@ QUICK = ["--model", "tiny", "--size", "16", "--dtype", "float64"]
 
 
 def operator(policy="paper"):
-    network, cat = tiny(), ls.zoo.photo("cat").image
+    made, cat = tiny(), ls.zoo.photo("cat").image
     square = cat.resize((16, 16), Image.Resampling.BICUBIC, box=(75.5, 0, 375.5, 300))
-    x0 = network.preprocess(square).double()
-    return ls.LinearInterpreter(network.model.double(), x0, policy)
+    x0 = made.preprocess(square).double()
+    return ls.LinearInterpreter(made.model.double(), x0, policy)
 
 
 def run(capsys, *arguments):
@@ -166,7 +134,7 @@ def test_a_killed_command_goes_on(here, capsys):
     code = """
         import os, pathlib, signal, sys
         sys.path.insert(0, TESTS)
-        from test_cli_fields import cli, tiny, weights
+        from commands import cli, tiny, weights
         sys.modules["linscope_cuda.sweep"]._SUMMARY_BLOCK = 4
         weights.NETWORKS["tiny"] = tiny
         rename = pathlib.Path.replace
@@ -235,15 +203,7 @@ def test_a_checkpoint_is_gone_on_with(here, capsys):
 # ---- what is refused ----
 
 BAD = {
-    "unknown model": (["fields", "--model", "nope"], "there is no network 'nope'"),
     "second model unknown": (["svd", "--model", "nope"], "there is no network 'nope'"),
-    "unknown photo": (["svd", "--image", "missing.png"], "'missing.png' is neither an image"),
-    "text as image": (["sweep", "--image", "note.txt"], "'note.txt' is not an image"),
-    "out is a file": (["fields", "--out", "note.txt"], "cannot write to 'note.txt'"),
-    "unwritable": (["svd", "--out", "/proc/new"], "cannot write to '/proc/new'"),
-    "unknown device": (["sweep", "--device", "gpu"], "there is no device 'gpu'"),
-    "size": (["fields", "--size", "15"], "size wants 16 ... 1024 pixels, was given 15"),
-    "pixel outside": (["fields", "--pixel", "16,0"], "pixel 16 0 lies outside the 16 x 16 input"),
     "pixel outside the output": (
         ["fields", "--at", "output", "--pixel", "32,0"],
         "outside the 32 x 32 output",
@@ -252,8 +212,6 @@ BAD = {
     "share": (["fields", "--share", "0"], "share wants"),
     "within": (["sweep", "--within", "-2"], "within wants 0 pixels or more"),
     "stride": (["sweep", "--stride", "0"], "stride wants 1 or more, was given 0"),
-    "no picture": (["fields", "--model", "scores"], "a network that makes a picture is wanted"),
-    "no rule": (["svd", "--model", "refused"], "refused cannot be frozen: "),
     "k too small": (["svd", "-k", "0"], "k wants 1 ... 16 triplets, was given 0"),
     "k too large": (["svd", "-k", "17"], "was given 17"),
     "two states": (
@@ -266,15 +224,9 @@ BAD = {
 
 
 @pytest.mark.parametrize("case", BAD)
-def test_bad_input_is_one_sentence_and_changes_nothing(case, here, capsys):
+def test_options_of_a_command_s_own(case, here, capsys):
     (command, *options), message = BAD[case]
-    quick = QUICK if "--model" not in options else QUICK[2:]
-    assert cli.main([command, *quick, *options]) == 2
-    said = capsys.readouterr()
-    assert said.out == "" and said.err.startswith("linscope: ") and said.err.count("\n") == 1
-    assert message in said.err
-    assert [p.name for p in here.iterdir()] == ["note.txt"]
-    assert (here / "note.txt").read_text() == "no image"
+    assert message in refused([command, *QUICK, *options], here, capsys)
 
 
 def test_another_sweep_in_the_same_place_is_refused(here, capsys):
@@ -292,15 +244,6 @@ def test_without_zarr(capsys, monkeypatch):
     assert "pip install 'linscope_cuda[sweep]'" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("text", ["3", "3,4,5", "a,b", ""])
-def test_a_pixel_is_two_numbers(text, capsys):
-    with pytest.raises(SystemExit) as stopped:
-        cli.main(["fields", "--pixel", text])
-    assert stopped.value.code == 2
-    err = capsys.readouterr().err
-    assert "ROW,COLUMN" in err and err.count("\n") == 1
-
-
 @pytest.mark.parametrize("module", [cli.fields, cli.svd])
 def test_ctrl_c_leaves_nothing(module, here, capsys, monkeypatch):
     def interrupt(*args):
@@ -310,14 +253,6 @@ def test_ctrl_c_leaves_nothing(module, here, capsys, monkeypatch):
     command = module.COMMAND.name
     assert cli.main([command, *QUICK, *(["-k", "1"] if command == "svd" else [])]) == 130
     assert [p.name for p in here.iterdir()] == ["note.txt"]
-
-
-@pytest.mark.parametrize("command", ["fields", "sweep", "svd"])
-def test_help_has_examples(command, capsys):
-    with pytest.raises(SystemExit) as stopped:
-        cli.main([command, "--help"])
-    assert stopped.value.code == 0
-    assert "examples:\n  linscope " in capsys.readouterr().out
 
 
 # ---- sheets ----

@@ -6,53 +6,52 @@ import json
 import pytest
 import torch
 from classifiers import CLASSES, classifier, pictures
+from commands import everything, in_zoo, network, refused
 from PIL import Image
 from torch import nn
 
 import linscope_cuda as ls
 from linscope_cuda import cli
 from linscope_cuda.report.survey import FromPixels, accounts, raw_pixels
-from linscope_cuda.zoo import Network, Preprocess, weights
+from linscope_cuda.zoo import Network
 
 
 def silent() -> Network:
     """Every score is 0."""
     model = nn.Sequential(nn.Flatten(), nn.Linear(3 * 64, 4))
     nn.init.zeros_(model[1].weight), nn.init.zeros_(model[1].bias)
-    return Network(model.eval(), Preprocess(size=(8, 8)), None, "made for a test")
+    return network(model, size=(8, 8))
 
 
 def strict() -> Network:
     """Takes 4 x 4 pixels only, though its preprocessing says otherwise."""
-    model = nn.Sequential(nn.Flatten(), nn.Linear(48, 4))
-    return Network(model.eval(), Preprocess(size=(8, 8)), None, "made for a test")
-
-
-def picture() -> Network:
-    return Network(nn.Conv2d(3, 3, 1).eval(), Preprocess(size=(8, 8)), None, "made for a test")
+    return network(nn.Sequential(nn.Flatten(), nn.Linear(48, 4)), size=(8, 8))
 
 
 @pytest.fixture(autouse=True)
 def here(tmp_path, monkeypatch):
-    for made in (classifier, silent, strict, picture):
-        monkeypatch.setitem(weights.NETWORKS, made.__name__, made)
+    in_zoo(monkeypatch, classifier=classifier, silent=silent, strict=strict)
     monkeypatch.chdir(tmp_path)
     pictures(tmp_path / "crops")
     (tmp_path / "good").mkdir()
     (tmp_path / "good" / "ledger.png").write_text("good")
     (tmp_path / "empty").mkdir()
     (tmp_path / "note.txt").write_text("no image")
-    for name in ("texts", "dots", "halves"):
-        pictures(tmp_path / name)
-    (tmp_path / "texts" / "note.jpg").write_text("no image")
-    Image.new("RGB", (1, 1)).save(tmp_path / "dots" / "dot.png")
-    whole = (tmp_path / "halves" / "crop 2.png").read_bytes()
-    (tmp_path / "halves" / "crop 2.png").write_bytes(whole[: len(whole) // 2])
     return tmp_path
 
 
-def everything(folder):
-    return {path: path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+@pytest.fixture
+def spoilt(here):
+    """The crops, and among them files that are no whole picture."""
+    whole = (here / "crops" / "crop 2.png").read_bytes()
+    (here / "crops" / "a note.jpg").write_text("no image")
+    (here / "crops" / "crop 1 half.png").write_bytes(whole[: len(whole) // 2])
+    Image.new("RGB", (1, 1)).save(here / "crops" / "deeper" / "dot.png")
+    return {
+        "crops/a note.jpg": "is not an image",
+        "crops/crop 1 half.png": "is not a whole image",
+        "crops/deeper/dot.png": "is 1 x 1 pixels",
+    }
 
 
 def rows(path):
@@ -69,10 +68,10 @@ def test_ledger_of_a_folder_equals_recomputation(here, capsys):
     found = json.loads(capsys.readouterr().out)
     assert json.loads((here / "good" / "ledger.json").read_text()) == found
     assert sorted(p.name for p in (here / "good").iterdir()) == found["files"]
-    network = classifier()
-    model = FromPixels(network).double()
+    made = classifier()
+    model = FromPixels(made).double()
     files = ["crops/crop 1.png", "crops/crop 2.png", "crops/deeper/crop 0.png"]
-    pixels = [raw_pixels(network, Image.open(here / f)).double() for f in files]
+    pixels = [raw_pixels(made, Image.open(here / f)).double() for f in files]
     for i, epsilon in enumerate((0, 8)):
         want = [accounts(model, x, [8.0])[i] for x in pixels]
         ledger = found["ledgers"][i]
@@ -136,9 +135,9 @@ def test_many_entries_are_drawn_as_columns(here, monkeypatch):
 def test_votes_equal_recomputation(here, capsys):
     assert cli.main([*VOTES, "--labels", "5", "--out", "new", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
-    network = classifier()
-    x0 = network.preprocess(Image.open(here / "crops" / "crop 1.png")).double()
-    op = ls.LinearInterpreter(network.model.double(), x0)
+    made = classifier()
+    x0 = made.preprocess(Image.open(here / "crops" / "crop 1.png")).double()
+    op = ls.LinearInterpreter(made.model.double(), x0)
     counts = ls.pixel_votes(op).flatten().bincount(minlength=5)
     assert found["pixels"] == 20 * 16 == sum(r["votes"] for r in found["labels"]) + found["unseen"]
     votes = {row["label"]: row["votes"] for row in found["labels"]}
@@ -164,70 +163,80 @@ def test_votes_prints_the_popular_labels(capsys):
     assert any(name in out for name in CLASSES)
 
 
+def test_files_that_are_no_picture_are_named_and_left_out(here, spoilt, capsys):
+    assert cli.main([*LEDGER, "--out", "new", "--json"]) == 0
+    said = capsys.readouterr()
+    found = json.loads(said.out)
+    assert found["photos"] == 3 and list(found["unreadable"]) == list(spoilt)
+    warnings = [line for line in said.err.splitlines() if line.startswith("linscope: left out: ")]
+    assert len(warnings) == 3
+    for line, (file, words) in zip(warnings, spoilt.items(), strict=True):
+        assert f"'{file}' {words}" in line and words in found["unreadable"][file]
+    for file in spoilt:
+        (here / file).unlink()
+    assert cli.main([*LEDGER, "--out", "good", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["ledgers"] == found["ledgers"]
+
+
+def test_how_many_were_left_out_is_said_at_the_end(spoilt, capsys):
+    assert cli.main([*LEDGER, "--out", "new"]) == 0
+    out = capsys.readouterr().out
+    assert "best score of 3 photos" in out and "left out: 3 that cannot be used" in out
+
+
+def test_a_folder_without_a_single_whole_picture(here, spoilt, capsys):
+    for path in [*(here / "crops").rglob("crop [012].png")]:
+        path.unlink()
+    before = everything(here)
+    assert cli.main([*LEDGER, "--out", "good"]) == 2
+    said = capsys.readouterr()
+    assert "none of the image files in 'crops' can be used" in said.err and said.out == ""
+    assert everything(here) == before and not list(here.rglob(".linscope-*"))
+
+
+def test_the_first_photo_s_network_is_checked_even_if_files_before_it_are_not_whole(
+    spoilt, monkeypatch
+):
+    checked, accounts = [], cli.ledger.accounts
+
+    def told(*args, check, **options):
+        checked.append(check)
+        return accounts(*args, check=check, **options)
+
+    monkeypatch.setattr(cli.ledger, "accounts", told)
+    assert cli.main([*LEDGER, "--out", "new"]) == 0
+    assert checked == [True, False, False]
+
+
+def test_ledger_at_a_size_and_by_a_policy(capsys):
+    assert cli.main([*LEDGER, "--out", "new", "--size", "32", "--policy", "taylor", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert "stretched to 32 x 32" in found["preprocess"] and found["policy"] == "taylor"
+
+
 BAD = {
-    "unknown model": (LEDGER, ["--model", "nope"], "there is no network 'nope'"),
-    "no classifier": (LEDGER, ["--model", "picture"], "gives no scores"),
     "silent": (LEDGER, ["--model", "silent"], "scores every one of these photos with 0"),
-    "wrong size": (LEDGER, ["--model", "strict"], "cannot take 8 x 8 pixels"),
+    "wrong size": (LEDGER, ["--model", "strict"], "strict cannot take 8 x 8 pixels"),
     "missing folder": (LEDGER, ["--images", "missing"], "'missing' is not a folder"),
     "file as folder": (LEDGER, ["--images", "note.txt"], "'note.txt' is not a folder"),
     "empty folder": (LEDGER, ["--images", "empty"], "holds no image files"),
-    "text as image": (LEDGER, ["--images", "texts"], "'texts/note.jpg' is not an image"),
-    "half an image": (LEDGER, ["--images", "halves"], "'halves/crop 2.png' is not a whole image"),
-    "one pixel": (LEDGER, ["--images", "dots"], "dot is 1 x 1 pixels"),
     "two sources": (LEDGER, ["--photos", "skimage"], "give one of them"),
     "no attack": (LEDGER, ["--fgsm", "0"], "--fgsm wants grey levels above 0"),
     "strong attack": (LEDGER, ["--fgsm", "300"], "--fgsm wants grey levels above 0"),
-    "out is a file": (LEDGER, ["--out", "note.txt"], "'note.txt'"),
-    "unwritable": (LEDGER, ["--out", "/proc/new"], "cannot write to '/proc/new'"),
-    "device": (LEDGER, ["--device", "gpu"], "there is no device 'gpu'"),
-    "votes: no classifier": (VOTES, ["--model", "picture"], "gives no scores"),
-    "votes: wrong size": (VOTES, ["--model", "strict"], "cannot take 8 x 8 pixels"),
-    "votes: missing": (VOTES, ["--image", "no.png"], "'no.png' is neither an image file"),
-    "votes: text": (VOTES, ["--image", "texts/note.jpg"], "is not an image"),
-    "votes: one pixel": (VOTES, ["--image", "dots/dot.png"], "1 x 1 pixels"),
+    "votes: wrong size": (VOTES, ["--model", "strict"], "strict cannot take 8 x 8 pixels"),
     "votes: labels": (VOTES, ["--labels", "9"], "--labels wants 1 ... 8, was given 9"),
-    "votes: size": (VOTES, ["--size", "4"], "--size wants 16 ... 1024 pixels, was given 4"),
-    "votes: out": (VOTES, ["--out", "note.txt"], "'note.txt'"),
 }
 
 
 @pytest.mark.parametrize("case", BAD)
-def test_bad_input_is_one_sentence_and_changes_nothing(case, here, capsys):
+def test_options_of_a_command_s_own(case, here, capsys):
     command, options, message = BAD[case]
-    before = everything(here)
-    assert cli.main([*command, "--out", "good", *options]) == 2
-    said = capsys.readouterr()
-    assert said.out == ""
-    lines = [line for line in said.err.splitlines() if line.strip()]
-    assert len(lines) == 1 and lines[0].startswith("linscope: ")
-    assert message in said.err
-    assert everything(here) == before
-    assert not list(here.rglob(".linscope-*"))
+    assert message in refused([*command, "--out", "good", *options], here, capsys)
 
 
 def test_an_unknown_set_of_photos(capsys):
     assert cli.main(["ledger", "--model", "classifier", "--photos", "nope"]) == 2
     assert "there are no photos 'nope'" in capsys.readouterr().err
-
-
-def test_a_full_disk_leaves_nothing_behind(here, capsys, monkeypatch):
-    def full(*args, **kwargs):
-        raise OSError(28, "No space left on device")
-
-    before = everything(here)
-    monkeypatch.setattr(cli.ledger, "_write_entries", full)
-    assert cli.main([*LEDGER, "--out", "good"]) == 2
-    assert "cannot write to 'good': No space left on device" in capsys.readouterr().err
-    assert everything(here) == before and not list(here.rglob(".linscope-*"))
-
-
-@pytest.mark.parametrize("command", ["ledger", "votes"])
-def test_help_has_examples(command, capsys):
-    with pytest.raises(SystemExit) as stopped:
-        cli.main([command, "--help"])
-    assert stopped.value.code == 0
-    assert f"examples:\n  linscope {command}" in capsys.readouterr().out
 
 
 @pytest.mark.network

@@ -123,7 +123,7 @@ def test_all_of_the_energy_ends_where_the_field_does():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"pixel": (6, 0)}, "pixel 6 0 lies outside the 6 x 5 input"),
+        ({"pixel": (6, 0)}, "pixel 6,0 lies outside the 6 x 5 input"),
         ({"pixel": (0, -1)}, "outside"),
         ({"pixel": (12, 0), "at": "output"}, "outside the 12 x 15 output"),
         ({"at": "middle"}, 'at wants "input" or "output", was given \'middle\''),

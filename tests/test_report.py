@@ -151,8 +151,8 @@ def test_a_chosen_pixel_is_probed(image):
         ({"size": 2000}, "was given 2000"),
         ({"k": 0}, "k wants 1 ... 16"),
         ({"k": 17}, "was given 17"),
-        ({"pixel": (0, 16), "size": 16}, "pixel 0 16 lies outside the 16 x 16 input"),
-        ({"pixel": (-1, 0)}, "pixel -1 0 lies outside"),
+        ({"pixel": (0, 16), "size": 16}, "pixel 0,16 lies outside the 16 x 16 input"),
+        ({"pixel": (-1, 0)}, "pixel -1,0 lies outside"),
     ],
 )
 def test_what_is_out_of_range_is_refused(image, options, message):

@@ -9,10 +9,10 @@ from typing import NoReturn
 
 from .. import __version__
 from ..report import BadInput
-from . import fields, info, ledger, selftest, svd, sweep, tour, votes
+from . import certify, fields, info, ledger, selftest, svd, sweep, tour, votes
 
 COMMANDS = tuple(
-    module.COMMAND for module in (tour, ledger, votes, fields, sweep, svd, info, selftest)
+    module.COMMAND for module in (tour, ledger, votes, fields, sweep, svd, certify, selftest, info)
 )
 
 _EXAMPLES = """examples:
@@ -23,8 +23,9 @@ _EXAMPLES = """examples:
   linscope fields --pixel 20,14            what a pixel uses, and what it affects
   linscope sweep --size 16                 every row of F, in a store on disk
   linscope svd -k 4 --compare              singular triplets, by three methods
-  linscope info                            versions, CUDA, networks
+  linscope certify                         is the frozen network linear, and right?
   linscope selftest --device cuda          are the operators right on this GPU?
+  linscope info                            versions, CUDA, networks
 
 linscope COMMAND --help says more."""
 
@@ -62,8 +63,8 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs `linscope` and returns its exit code: 0, 1 for a selftest that found something wrong, 2
-    for bad input, 130 for Ctrl-C.
+    """Runs `linscope` and returns its exit code: 0, 1 where certify or selftest found something
+    wrong, 2 for bad input, 130 for Ctrl-C.
 
     main(["tour", "--size", "32"])
     """

@@ -7,13 +7,16 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
 from tqdm import tqdm
 
 from .. import zoo
+from ..policy import POLICIES
 from ..report import BadInput
+from ..report.freezing import DEFAULT_SIZE, MOST_TRIPLETS, SIZES, out_of_memory
 from ..report.info import cuda_problem
 
 Options = dict[tuple[str, ...], dict[str, Any]]
@@ -36,8 +39,35 @@ class Command:
     run: Callable[[argparse.Namespace], int | None]
 
 
+def pixel(text: str) -> tuple[int, int]:
+    """ROW,COLUMN as --pixel is given."""
+    row, column = text.split(",")
+    return int(row), int(column)
+
+
+pixel.__name__ = "pixel ROW,COLUMN"  # as argparse's complaint names it
+
+PIXEL: Options = {
+    ("--pixel",): {
+        "type": pixel,
+        "metavar": "ROW,COLUMN",
+        "help": "the probed pixel, from 0,0 (default: a detailed one, or the one that weighs most "
+        "in the best score)",
+    }
+}
+TRIPLETS: Options = {
+    ("-k",): {
+        "type": int,
+        "default": 6,
+        "metavar": "K",
+        "help": f"singular triplets, 1 ... {MOST_TRIPLETS} (default: %(default)s)",
+    }
+}
 DEVICE: Options = {
-    ("--device",): {"default": "cpu", "help": "cpu, cuda or cuda:1 (default: %(default)s)"}
+    ("--device",): {
+        "default": "cpu",
+        "help": "cpu, cuda or cuda:1 (default: %(default)s)",
+    }
 }
 DTYPE: Options = {
     ("--dtype",): {
@@ -48,21 +78,66 @@ DTYPE: Options = {
 }
 
 
+def model_option(default: str, several: bool = False) -> Options:
+    """--model, for `load_network`."""
+    known = (
+        f"a network of the zoo: {', '.join(zoo.names())}; or torchvision/NAME, a file of weights "
+        "(.pt, .pth, .safetensors), package.module:function"
+    )
+    return {("--model",): {"metavar": "NAME"} | _one_or_more(known, default, several)}
+
+
+def policy_option(several: bool = False) -> Options:
+    """--policy, how nonlinear functions are frozen."""
+    known = "how nonlinear functions are frozen"
+    return {("--policy",): {"choices": POLICIES} | _one_or_more(known, "paper", several)}
+
+
+def _one_or_more(what: str, default: str, several: bool) -> dict[str, Any]:
+    if not several:
+        return {"default": default, "help": f"{what} (default: {default})"}
+    return {"action": "append", "help": f"{what} (default: {default}); again for a second one"}
+
+
+def image_option(default: str) -> Options:
+    """--image, for `load_photo`."""
+    return {
+        ("--image",): {
+            "default": default,
+            "metavar": "FILE|NAME",
+            "help": "an image file, or a photo of the zoo such as cat, astronaut, imagenet_00_243 "
+            "(default: %(default)s)",
+        }
+    }
+
+
+def size_option(default: int = DEFAULT_SIZE) -> Options:
+    """--size, for `fitted` and `resized`."""
+    return {
+        ("--size",): {
+            "type": int,
+            "metavar": "N",
+            "help": f"side of the input in pixels, {SIZES[0]} ... {SIZES[1]} (default: what the "
+            f"network wants; {default} for one that takes any size)",
+        }
+    }
+
+
+def out_option(folder: str) -> Options:
+    """--out, the folder to write to."""
+    return {
+        ("--out",): {
+            "default": Path(folder),
+            "type": Path,
+            "metavar": "DIR",
+            "help": "the folder to write to (default: %(default)s)",
+        }
+    }
+
+
 def json_option(what: str) -> Options:
     """--json, which prints `what` as JSON."""
     return {("--json",): {"action": "store_true", "help": f"print {what} as JSON"}}
-
-
-def model_option(default: str) -> Options:
-    """--model, for `load_network`."""
-    return {
-        ("--model",): {
-            "default": default,
-            "metavar": "NAME",
-            "help": f"a network of the zoo: {', '.join(zoo.names())}; or torchvision/NAME, a file "
-            "of weights (.pt, .pth, .safetensors), package.module:function (default: %(default)s)",
-        }
-    }
 
 
 def load_network(name: str) -> zoo.Network:
@@ -83,6 +158,8 @@ def load_photo(name: str) -> zoo.Photo:
     """A photo of the zoo or a file; BadInput if there is none."""
     try:
         return zoo.photo(name)
+    except MemoryError as error:
+        raise BadInput(f"cannot read {name!r}: it does not fit into memory") from error
     except (ValueError, OSError) as error:
         reason = getattr(error, "strerror", None)
         raise BadInput(f"cannot read {name!r}: {reason}" if reason else str(error)) from error
@@ -99,6 +176,25 @@ def check_device(name: str) -> None:
     problem = cuda_problem(name) if device.type == "cuda" else None
     if problem:
         raise BadInput(f"{name} cannot be used: {problem}")
+
+
+@contextmanager
+def enough_memory(device: str) -> Iterator[None]:
+    """BadInput in place of what torch says when a device is full.
+
+    with enough_memory("cuda"): ...
+    """
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        if not out_of_memory(error):
+            raise
+        raise BadInput(f"{device} has too little memory; try a smaller --size") from error
+
+
+def warn(text: str) -> None:
+    """A sentence on stderr, above the progress bar if there is one."""
+    tqdm.write(f"linscope: {' '.join(text.split())}", file=sys.stderr)
 
 
 @contextmanager

@@ -11,24 +11,19 @@ from ..report import BadInput, publish, require_writable
 from ..report.field import detailed_pixel
 from ..report.field_sheet import field_sheet
 from ..report.system import System
-from .command import Command, Options, check_device, load_photo, progress_bar
-from .systems import REACH, enough_memory, out_option, system_options, systems
+from .command import (
+    PIXEL,
+    Command,
+    Options,
+    check_device,
+    enough_memory,
+    load_photo,
+    out_option,
+    progress_bar,
+)
+from .systems import REACH, system_options, systems
 
-
-def _pixel(text: str) -> tuple[int, int]:
-    row, column = text.split(",")
-    return int(row), int(column)
-
-
-_pixel.__name__ = "pixel ROW,COLUMN"  # as argparse's complaint names it
-
-
-_PIXEL: Options = {
-    ("--pixel",): {
-        "type": _pixel,
-        "metavar": "ROW,COLUMN",
-        "help": "the probed pixel (default: a detailed one of the input)",
-    },
+_OPTIONS: Options = {
     ("--at",): {
         "choices": ("input", "output"),
         "default": "input",
@@ -119,6 +114,6 @@ COMMAND = Command(
   linscope fields --model cyclegan_vintage --size 128 --at output --out vintage
   linscope fields --model cyclegan-random --policy paper --policy centered --policy taylor
   linscope fields --model upconv7_photo --json > numbers.json""",
-    options=system_options(several=True) | _PIXEL | REACH | out_option("linscope-fields"),
+    options=system_options(several=True) | PIXEL | _OPTIONS | REACH | out_option("linscope-fields"),
     run=_run,
 )

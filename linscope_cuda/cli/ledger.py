@@ -6,19 +6,18 @@ import argparse
 import csv
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-import torch
 from PIL import Image
 
 from .. import zoo
 from ..report import BadInput, require_writable
 from ..report.charts import contributions
+from ..report.freezing import SCORES_SIZE, require_photo, resized
 from ..report.survey import DEFINITIONS, Account, FromPixels, Survey, accounts, raw_pixels
-from ..report.tour import SMALLEST_PHOTO
 from ..report.writing import staged
 from .command import (
     DEVICE,
@@ -27,11 +26,16 @@ from .command import (
     Command,
     Options,
     check_device,
+    enough_memory,
     json_option,
     load_network,
     load_photo,
     model_option,
+    out_option,
+    policy_option,
     progress_bar,
+    size_option,
+    warn,
 )
 
 _OPTIONS: Options = {
@@ -51,12 +55,6 @@ _OPTIONS: Options = {
         "metavar": "LEVELS",
         "help": "attack each photo by FGSM, moving each pixel by so many grey levels of 255",
     },
-    ("--out",): {
-        "default": Path("linscope-ledger"),
-        "type": Path,
-        "metavar": "DIR",
-        "help": "the folder to write to (default: %(default)s)",
-    },
 }
 
 
@@ -65,34 +63,41 @@ def _run(args: argparse.Namespace) -> None:
     require_writable(args.out)
     if any(not 0 < level <= 255 for level in args.fgsm):
         raise BadInput("--fgsm wants grey levels above 0 and up to 255")
-    count, photos = _photos(args)
-    network = load_network(args.model)
+    photos = _photos(args)
+    network = resized(load_network(args.model), args.size)
     model = FromPixels(network).to(args.device, DTYPES[args.dtype]).eval()
-    surveys = [Survey() for _ in (0.0, *args.fgsm)]
-    skipped = 0
+    levels = (0.0, *args.fgsm)
+    surveys = [Survey() for _ in levels]
+    silent, unreadable = 0, {}
     with staged(args.out) as aside, ExitStack() as stack:
         progress = stack.enter_context(progress_bar())
+        stack.enter_context(enough_memory(args.device))
         tables = _Tables(aside, stack, network.classes or [])
-        for i, photo in enumerate(photos):
-            progress(i / count, photo.name)
-            if min(photo.image.size) < SMALLEST_PHOTO:
-                width, height = photo.image.size
-                raise BadInput(f"{photo.name} is {width} x {height} pixels, too small")
-            pixels = raw_pixels(network, photo.image).to(args.device, DTYPES[args.dtype])
+        for i, which in enumerate(photos):
             try:
-                found = accounts(model, pixels, args.fgsm, check=i == 0)
-            except torch.OutOfMemoryError as error:
-                raise BadInput(f"{args.device} has too little memory for {photo.name}") from error
-            if found is None:
-                skipped += 1
+                photo = _read(which)
+            except BadInput as error:
+                unreadable[str(which)] = str(error)
+                warn(f"left out: {error}")
                 continue
-            for epsilon, account, survey in zip((0.0, *args.fgsm), found, surveys, strict=True):
+            progress(i / len(photos), photo.name)
+            pixels = raw_pixels(network, photo.image).to(args.device, DTYPES[args.dtype])
+            first = silent + surveys[0].count == 0
+            found = accounts(
+                model, pixels, args.fgsm, name=args.model, policy=args.policy, check=first
+            )
+            if found is None:
+                silent += 1
+                continue
+            for epsilon, account, survey in zip(levels, found, surveys, strict=True):
                 survey.add(account)
                 tables.add(photo, epsilon, account)
+        if len(unreadable) == len(photos):
+            raise BadInput(f"none of the image files in {str(args.images)!r} can be used")
         if not surveys[0].count:
             raise BadInput(f"{args.model} scores every one of these photos with 0")
-        numbers = _numbers(args, network, surveys, skipped)
-        for epsilon, survey in zip((0.0, *args.fgsm), surveys, strict=True):
+        numbers = _numbers(args, network, surveys, silent, unreadable)
+        for epsilon, survey in zip(levels, surveys, strict=True):
             name = _named(epsilon)
             (aside / f"{name}.png").write_bytes(_picture(args.model, epsilon, survey, surveys[0]))
             _write_entries(aside / f"{name}.csv", survey)
@@ -100,28 +105,35 @@ def _run(args: argparse.Namespace) -> None:
         names = sorted([*(path.name for path in aside.iterdir()), "ledger.json"])
         numbers["files"] = names
         (aside / "ledger.json").write_text(json.dumps(numbers, indent=2) + "\n")
-    print(json.dumps(numbers, indent=2) if args.json else _outline(args, surveys, skipped))
+    print(json.dumps(numbers, indent=2) if args.json else _outline(args, numbers, surveys))
 
 
-def _photos(args: argparse.Namespace) -> tuple[int, Iterator[zoo.Photo]]:
-    """How many photos, and these, each read when it is asked for."""
+def _photos(args: argparse.Namespace) -> Sequence[zoo.Photo | Path]:
+    """The photos of a set, or the image files of a folder, which are read one by one."""
     if args.images and args.photos:
         raise BadInput("--images and --photos are alternatives, give one of them")
     if args.images is None:
         try:
-            photos = zoo.photos(args.photos or "imagenet20")
+            return zoo.photos(args.photos or "imagenet20")
         except ValueError as error:
             raise BadInput(str(error)) from error
         except OSError as error:
             raise BadInput(f"the photos could not be had: {error}") from error
-        return len(photos), iter(photos)
     if not args.images.is_dir():
         raise BadInput(f"{str(args.images)!r} is not a folder of images")
     endings = Image.registered_extensions()
     paths = sorted(p for p in args.images.rglob("*") if p.suffix.lower() in endings)
     if not paths:
         raise BadInput(f"the folder {str(args.images)!r} holds no image files")
-    return len(paths), (load_photo(str(path)) for path in paths)
+    return paths
+
+
+def _read(which: zoo.Photo | Path) -> zoo.Photo:
+    if isinstance(which, zoo.Photo):
+        return which
+    photo = load_photo(str(which))
+    require_photo(photo.image, repr(str(which)))
+    return photo
 
 
 def _named(epsilon: float) -> str:
@@ -182,14 +194,20 @@ def _picture(name: str, epsilon: float, survey: Survey, before: Survey) -> bytes
 
 
 def _numbers(
-    args: argparse.Namespace, network: zoo.Network, surveys: list[Survey], skipped: int
+    args: argparse.Namespace,
+    network: zoo.Network,
+    surveys: list[Survey],
+    silent: int,
+    unreadable: dict[str, str],
 ) -> dict[str, Any]:
     return {
         "network": args.model,
         "source": network.source,
         "preprocess": repr(network.preprocess),
         "photos": surveys[0].count,
-        "skipped": skipped,
+        "skipped": silent,
+        "unreadable": unreadable,
+        "policy": args.policy,
         "dtype": args.dtype,
         "definitions": DEFINITIONS,
         "ledgers": [
@@ -209,7 +227,7 @@ def _moments(moments: Any) -> dict[str, float]:
     return {"mean": moments.mean, "deviation": moments.deviation}
 
 
-def _outline(args: argparse.Namespace, surveys: list[Survey], skipped: int) -> str:
+def _outline(args: argparse.Namespace, numbers: dict[str, Any], surveys: list[Survey]) -> str:
     lines = [f"{args.model}, best score of {surveys[0].count} photos: the residual's share"]
     for epsilon, survey in zip((0.0, *args.fgsm), surveys, strict=True):
         if epsilon:
@@ -217,8 +235,10 @@ def _outline(args: argparse.Namespace, surveys: list[Survey], skipped: int) -> s
         for name, words in DEFINITIONS.items():
             share = survey.shares[name]
             lines.append(f"  {share.mean:7.4f} +- {share.deviation:.4f}  {words}")
-    if skipped:
-        lines.append(f"{skipped} photos with a best score of 0 were left out")
+    if numbers["skipped"]:
+        lines.append(f"left out: {numbers['skipped']} with a best score of 0")
+    if numbers["unreadable"]:
+        lines.append(f"left out: {len(numbers['unreadable'])} that cannot be used")
     worst = max(survey.error for survey in surveys)
     if not math.isfinite(worst) or worst > 1e-3:
         lines.append(f"caution: entries sum to the score to {worst:.0e} only")
@@ -231,7 +251,8 @@ COMMAND = Command(
     help="what makes a classifier's scores: the input, each layer's biases",
     description="Splits the best score of each photo into the part of the input, F x0, and of\n"
     "every bias (theorem 1), and shows means and deviations over the photos: a picture,\n"
-    "tables, and the residual's share by four definitions side by side.",
+    "tables, and the residual's share by four definitions side by side. Files that are no\n"
+    "whole picture are named and left out.",
     examples="""examples:
   linscope ledger
   linscope ledger --model efficientnet_lite0 --images holidays --out shares
@@ -239,8 +260,11 @@ COMMAND = Command(
   linscope ledger --json > shares.json""",
     options=model_option("squeezenet1_1")
     | _OPTIONS
+    | size_option(SCORES_SIZE)
+    | policy_option()
     | DEVICE
     | DTYPE
+    | out_option("linscope-ledger")
     | json_option("the shares and entries"),
     run=_run,
 )

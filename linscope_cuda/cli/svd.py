@@ -10,24 +10,28 @@ from typing import Any
 import torch
 
 from ..report import BadInput, pictures, publish, require_writable
+from ..report.freezing import require_triplets
 from ..report.spectrum import Spectrum, convergence, energy_curve, spectrum
 from ..report.system import System
-from ..report.tour import ANGLE, MAX_PASSES, MOST_TRIPLETS, SEED, TOLERANCE
+from ..report.tour import ANGLE, MAX_PASSES, SEED, TOLERANCE
 from ..report.triplet_sheet import triplet_sheet
 from ..svd import METHODS, SVD, Step, svd
-from .command import Command, Options, check_device, load_photo, progress_bar
-from .systems import enough_memory, system_options, systems
+from .command import (
+    TRIPLETS,
+    Command,
+    Options,
+    check_device,
+    enough_memory,
+    load_photo,
+    out_option,
+    progress_bar,
+)
+from .systems import system_options, systems
 
 # Of the methods that are only compared: what lanczos needs a few hundred passes for.
 _COMPARED = {"paper": {"tol": 1e-3}, "paper-literal": {}}
 
 _OPTIONS: Options = {
-    ("-k",): {
-        "type": int,
-        "default": 6,
-        "metavar": "K",
-        "help": f"singular triplets, 1 ... {MOST_TRIPLETS} (default: %(default)s)",
-    },
     ("--compare",): {
         "action": "store_true",
         "help": "also run Algorithm 1, as printed and with its errors settled, and draw how "
@@ -38,19 +42,12 @@ _OPTIONS: Options = {
         "metavar": "PATH",
         "help": "a file where the state is kept, so that the same command goes on from there",
     },
-    ("--out",): {
-        "default": Path("linscope-svd"),
-        "type": Path,
-        "metavar": "DIR",
-        "help": "the folder to write to (default: %(default)s)",
-    },
 }
 
 
 def _run(args: argparse.Namespace) -> None:
     """`linscope svd`."""
-    if not 1 <= args.k <= MOST_TRIPLETS:
-        raise BadInput(f"k wants 1 ... {MOST_TRIPLETS} triplets, was given {args.k}")
+    require_triplets(args.k)
     check_device(args.device)
     require_writable(args.out)
     photo = load_photo(args.image).name
@@ -119,6 +116,9 @@ def _solved(
         if str(error).startswith("checkpoint"):
             raise BadInput(str(error)) from error
         raise
+    except OSError as error:
+        reason = error.strerror or error
+        raise BadInput(f"cannot write the checkpoint {str(args.checkpoint)!r}: {reason}") from error
     for method, options in _COMPARED.items() if args.compare else ():
         solve(method, **options)
     energies = spectrum(op, triplets)
@@ -171,6 +171,6 @@ COMMAND = Command(
   linscope svd --model pixelshuffle4_x3 --model upconv7_photo -k 4     side by side
   linscope svd --model cyclegan_vintage --size 128 --policy centered --checkpoint vintage.state
   linscope svd --compare                                     how three methods converge""",
-    options=system_options(several=True) | _OPTIONS,
+    options=system_options(several=True) | TRIPLETS | _OPTIONS | out_option("linscope-svd"),
     run=_run,
 )

@@ -13,8 +13,16 @@ from ..report import BadInput, publish, require_writable
 from ..report.field_sheet import sweep_sheet
 from ..report.system import System
 from ..sweep import KINDS, StoreError, Sweep, sweep
-from .command import Command, Options, check_device, load_photo, progress_bar
-from .systems import REACH, enough_memory, out_option, system_options, systems
+from .command import (
+    Command,
+    Options,
+    check_device,
+    enough_memory,
+    load_photo,
+    out_option,
+    progress_bar,
+)
+from .systems import REACH, system_options, systems
 
 _OPTIONS: Options = {
     ("--kind",): {
@@ -45,7 +53,7 @@ def _run(args: argparse.Namespace) -> None:
     check_device(args.device)
     require_writable(args.out)
     store, picture = args.out / f"{args.kind}.zarr", args.out / f"{args.kind}.png"
-    with progress_bar() as progress:
+    with progress_bar() as progress, enough_memory(args.device):
         (system,) = systems(args, progress)
     try:
         checked_reach(system.op, args.share, args.within)

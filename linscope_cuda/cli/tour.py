@@ -6,58 +6,27 @@ import argparse
 import json
 from pathlib import Path
 
-import torch
-
-from ..report import BadInput, Tour, explore, files, publish, require_writable, summary
-from ..report.tour import DEFAULT_SIZE, MOST_TRIPLETS, SIZES
+from ..report import Tour, explore, files, publish, require_writable, summary
 from ..report.writing import PAGE
 from .command import (
     DEVICE,
     DTYPE,
     DTYPES,
+    PIXEL,
+    TRIPLETS,
     Command,
-    Options,
     check_device,
+    enough_memory,
+    image_option,
     json_option,
     load_network,
     load_photo,
     model_option,
+    out_option,
+    policy_option,
     progress_bar,
+    size_option,
 )
-
-_OPTIONS: Options = {
-    ("--image",): {
-        "default": "cat",
-        "metavar": "FILE|NAME",
-        "help": "an image file, or a photo of the zoo such as cat, astronaut, imagenet_00_243 "
-        "(default: %(default)s)",
-    },
-    ("--out",): {
-        "default": Path("linscope-tour"),
-        "type": Path,
-        "metavar": "DIR",
-        "help": "the folder to write to (default: %(default)s)",
-    },
-    ("--size",): {
-        "type": int,
-        "metavar": "N",
-        "help": f"side of the input in pixels, {SIZES[0]} ... {SIZES[1]} (default: what the "
-        f"network wants, or {DEFAULT_SIZE})",
-    },
-    ("-k",): {
-        "type": int,
-        "default": 6,
-        "metavar": "K",
-        "help": f"singular triplets, 1 ... {MOST_TRIPLETS} (default: %(default)s)",
-    },
-    ("--pixel",): {
-        "type": int,
-        "nargs": 2,
-        "metavar": ("ROW", "COLUMN"),
-        "help": "the input pixel to probe (default: a detailed one, or the one that weighs most "
-        "in the best score)",
-    },
-}
 
 
 def _run(args: argparse.Namespace) -> None:
@@ -65,22 +34,20 @@ def _run(args: argparse.Namespace) -> None:
     require_writable(args.out)
     photo = load_photo(args.image)
     network = load_network(args.model)
-    with progress_bar() as progress:
-        try:
-            found = explore(
-                network,
-                photo.image,
-                network_name=args.model,
-                photo_name=photo.name,
-                size=args.size,
-                k=args.k,
-                pixel=tuple(args.pixel) if args.pixel else None,
-                device=args.device,
-                dtype=DTYPES[args.dtype],
-                progress=progress,
-            )
-        except torch.OutOfMemoryError as error:
-            raise BadInput(f"{args.device} has too little memory; try a smaller --size") from error
+    with progress_bar() as progress, enough_memory(args.device):
+        found = explore(
+            network,
+            photo.image,
+            network_name=args.model,
+            photo_name=photo.name,
+            size=args.size,
+            k=args.k,
+            pixel=args.pixel,
+            policy=args.policy,
+            device=args.device,
+            dtype=DTYPES[args.dtype],
+            progress=progress,
+        )
         drawn = files(found, lambda name: progress(0.8, f"drawing {name}"))
     publish(args.out, drawn)
     numbers = summary(found) | {"page": str(args.out / PAGE), "files": sorted(drawn)}
@@ -111,11 +78,16 @@ COMMAND = Command(
   linscope tour
   linscope tour --image holiday.jpg --size 64 -k 4 --out holiday
   linscope tour --model squeezenet1_1 --image imagenet_03_990 --dtype float64
-  linscope tour --pixel 20 14 --json > numbers.json""",
+  linscope tour --pixel 20,14 --json > numbers.json""",
     options=model_option("pixelshuffle4_x3")
-    | _OPTIONS
+    | image_option("cat")
+    | size_option()
+    | policy_option()
+    | TRIPLETS
+    | PIXEL
     | DEVICE
     | DTYPE
+    | out_option("linscope-tour")
     | json_option("the page's numbers"),
     run=_run,
 )

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import argparse
 import csv
-import dataclasses
 import io
 import json
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -17,10 +15,10 @@ from .. import zoo
 from ..interpreter import LinearInterpreter
 from ..report import BadInput, publish, require_writable
 from ..report.charts import Label, ballot, robust_scale
+from ..report.freezing import SCORES_SIZE, interpreter, require_photo, resized, scores
 from ..report.pictures import photo as draw_photo
 from ..report.pictures import signed
 from ..report.survey import raw_pixels
-from ..report.tour import SIZES, SMALLEST_PHOTO
 from ..votes import pixel_discussion, poll
 from .command import (
     DEVICE,
@@ -29,24 +27,23 @@ from .command import (
     Command,
     Options,
     check_device,
+    enough_memory,
+    image_option,
     json_option,
     load_network,
     load_photo,
     model_option,
+    out_option,
+    policy_option,
     progress_bar,
+    size_option,
 )
 
-DEFAULT_SIZE = 224  # of a network that takes any size
 MOST_LABELS = 8
 UNSEEN = -1  # instead of a label, where nothing that a pixel contributes is above 0
 _WHITE = 0.93  # what is not voted for is nearly white
 
 _OPTIONS: Options = {
-    ("--image",): {
-        "default": "imagenet_00_243",
-        "metavar": "FILE|NAME",
-        "help": "an image file, or a photo of the zoo (default: %(default)s)",
-    },
     ("--labels",): {
         "type": int,
         "default": 4,
@@ -58,18 +55,6 @@ _OPTIONS: Options = {
         "action": "store_true",
         "help": "a pixel votes by the magnitude of its contributions, not by their sum",
     },
-    ("--size",): {
-        "type": int,
-        "metavar": "N",
-        "help": f"side of the input in pixels, {SIZES[0]} ... {SIZES[1]} (default: what the "
-        f"network wants, or {DEFAULT_SIZE})",
-    },
-    ("--out",): {
-        "default": Path("linscope-votes"),
-        "type": Path,
-        "metavar": "DIR",
-        "help": "the folder to write to (default: %(default)s)",
-    },
 }
 
 
@@ -78,30 +63,29 @@ def _run(args: argparse.Namespace) -> None:
     require_writable(args.out)
     if not 1 <= args.labels <= MOST_LABELS:
         raise BadInput(f"--labels wants 1 ... {MOST_LABELS}, was given {args.labels}")
-    if args.size is not None and not SIZES[0] <= args.size <= SIZES[1]:
-        raise BadInput(f"--size wants {SIZES[0]} ... {SIZES[1]} pixels, was given {args.size}")
     photo = load_photo(args.image)
-    if min(photo.image.size) < SMALLEST_PHOTO:
-        raise BadInput(f"the photo is {photo.image.width} x {photo.image.height} pixels, too small")
-    network = _sized(load_network(args.model), args.size)
-    with progress_bar() as progress:
+    require_photo(photo.image)
+    network = resized(load_network(args.model), args.size)
+    device, dtype = args.device, DTYPES[args.dtype]
+    with progress_bar() as progress, enough_memory(device):
         progress(0.0, "freezing the network")
-        try:
-            op = _interpreter(network, photo, args)
-            votes, won = poll(
-                op, absolute=args.absolute, progress=lambda share: progress(share, "voting")
-            )
-            votes = torch.where(won == 0, UNSEEN, votes)
-            shown = _shown(op, votes, args.labels)
-            discussions = pixel_discussion(op, shown).sum(1).cpu()
-        except torch.OutOfMemoryError as error:
-            raise BadInput(f"{args.device} has too little memory; try a smaller --size") from error
+        x0 = network.preprocess(photo.image).to(device, dtype)
+        model = network.model.to(device, dtype)
+        scores(model, x0, args.model)
+        op = interpreter(model, x0, args.model, args.policy)
+        votes, won = poll(
+            op, absolute=args.absolute, progress=lambda share: progress(share, "voting")
+        )
+        votes = torch.where(won == 0, UNSEEN, votes)
+        shown = _shown(op, votes, args.labels)
+        discussions = pixel_discussion(op, shown).sum(1).cpu()
     table = _table(op, votes, shown, network.classes or [])
     numbers: dict[str, Any] = {
         "network": args.model,
         "photo": photo.name,
         "source": network.source,
         "preprocess": repr(network.preprocess),
+        "policy": args.policy,
         "dtype": args.dtype,
         "absolute": args.absolute,
         "pixels": votes.numel(),
@@ -113,31 +97,6 @@ def _run(args: argparse.Namespace) -> None:
     drawn["votes.json"] = (json.dumps(numbers, indent=2) + "\n").encode()
     publish(args.out, drawn)
     print(json.dumps(numbers, indent=2) if args.json else _outline(args, numbers))
-
-
-def _sized(network: zoo.Network, size: int | None) -> zoo.Network:
-    own = network.preprocess.size or (DEFAULT_SIZE, DEFAULT_SIZE)
-    preprocess = dataclasses.replace(network.preprocess, size=(size, size) if size else own)
-    return dataclasses.replace(network, preprocess=preprocess)
-
-
-def _interpreter(
-    network: zoo.Network, photo: zoo.Photo, args: argparse.Namespace
-) -> LinearInterpreter:
-    x0 = network.preprocess(photo.image).to(args.device, DTYPES[args.dtype])
-    model = network.model.to(args.device, DTYPES[args.dtype])
-    with torch.no_grad():
-        try:
-            scores = model(x0)
-        except torch.OutOfMemoryError:
-            raise
-        except RuntimeError as error:
-            reason = str(error).splitlines()[0]
-            size = f"{x0.shape[2]} x {x0.shape[3]}"
-            raise BadInput(f"{args.model} cannot take {size} pixels ({reason})") from error
-    if not isinstance(scores, Tensor) or scores.dim() != 2:
-        raise BadInput("votes want a classifier, and this network gives no scores, (1, classes)")
-    return LinearInterpreter(model, x0)
 
 
 def _shown(op: LinearInterpreter, votes: Tensor, count: int) -> list[int]:
@@ -247,9 +206,13 @@ COMMAND = Command(
   linscope votes --model efficientnet_lite0 --image holiday.jpg --labels 6
   linscope votes --size 96 --json > votes.json""",
     options=model_option("squeezenet1_1")
+    | image_option("imagenet_00_243")
+    | size_option(SCORES_SIZE)
+    | policy_option()
     | _OPTIONS
     | DEVICE
     | DTYPE
+    | out_option("linscope-votes")
     | json_option("the popularity of every label"),
     run=_run,
 )

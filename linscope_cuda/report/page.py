@@ -169,6 +169,7 @@ def _cost(tour: Tour) -> str:
         ("input and output", f"{_shape(tour.x0.shape)} \u2192 {_shape(tour.y.shape)}"),
         ("F as a dense matrix (not made)", f"{_thousands(N)} \u00d7 {_thousands(n)}, "
          f"{_bytes(tour.dense_bytes)}"),
+        ("how nonlinear functions are frozen", f"policy \u201c{tour.policy}\u201d"),
         ("tape of all decisions", _bytes(tour.tape_bytes)),
         ("what DFV would record", f"{record}, {ratio:.0f} times the tape" if ratio else record),
         ("difference from the unpatched network, |f(x\u2080) \u2212 y| / |y|",

@@ -17,6 +17,7 @@ def summary(tour: Tour) -> dict[str, Any]:
         "network": tour.network,
         "photo": tour.photo,
         "source": tour.source,
+        "policy": tour.policy,
         "input_shape": list(tour.x0.shape),
         "output_shape": list(tour.y.shape),
         "shape": list(tour.shape),

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from ..attack import Attack, fgsm
 from ..zoo import Network, Preprocess
-from .errors import BadInput
+from .freezing import freezable, scores
 
 INPUT, NORMALISATION = "input", "normalisation"
 GREY_LEVELS = (0.0, 255.0)
@@ -181,27 +181,25 @@ def _merged(old: dict[str, Moments], names: Iterable[str], count: int) -> dict[s
 
 
 def accounts(
-    model: FromPixels, pixels: Tensor, epsilons: Iterable[float] = (), check: bool = True
+    model: FromPixels,
+    pixels: Tensor,
+    epsilons: Iterable[float] = (),
+    *,
+    name: str = "the network",
+    policy: str = "paper",
+    check: bool = True,
 ) -> list[Account] | None:
     """The account of a photo's best score, and after FGSM by each epsilon in grey levels; None if
     one of these scores is 0.
 
-    BadInput if the network gives no scores or cannot take the picture.
+    BadInput, which calls the network `name`, if it gives no scores, cannot take the picture or
+    cannot be frozen.
 
     accounts(FromPixels(network), raw_pixels(network, image))[0].shares()
     """
-    with torch.no_grad():
-        try:
-            scores = model(pixels)
-        except torch.OutOfMemoryError:
-            raise
-        except RuntimeError as error:
-            reason = str(error).splitlines()[0]
-            size = f"{pixels.shape[2]} x {pixels.shape[3]}"
-            raise BadInput(f"the network cannot take {size} pixels ({reason})") from error
-    if not isinstance(scores, Tensor) or scores.dim() != 2:
-        raise BadInput("a classifier is wanted, and this network gives no scores, (1, classes)")
-    attacks = fgsm(model, pixels, epsilons, bounds=GREY_LEVELS, check=check)
+    scores(model, pixels, name)
+    with freezable(name):
+        attacks = fgsm(model, pixels, epsilons, bounds=GREY_LEVELS, policy=policy, check=check)
     if any(attack.scores[0] == 0 for attack in attacks):
         return None
     return [Account.of(attack) for attack in attacks]

@@ -9,14 +9,13 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from ..certificate import CertificateError
 from ..interpreter import LinearInterpreter
-from ..rules import UnscopedOperation
 from ..zoo import Network
 from ..zoo.preprocess import Preprocess
 from .errors import BadInput
+from .freezing import fitted, interpreter, plain
 from .gallery import rgb
-from .tour import _check, _input, _plain, norm
+from .tour import norm
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,18 +75,13 @@ def frozen(
 
     frozen(zoo.load("cyclegan_vintage"), zoo.photo("cat").image, "vintage", "centered", size=64).op
     """
-    _check(image, size, k=1)
-    preprocess, x0 = _input(network, image, size)
+    preprocess, x0 = fitted(network, image, size)
     x0 = x0.to(device, dtype)
     model = copy.deepcopy(network.model).to(device, dtype)
-    y = _plain(model, x0, name)
+    y = plain(model, x0, name)
     if y.dim() != 4:
         raise BadInput(
             f"{name} makes {tuple(y.shape[1:])} of {tuple(x0.shape[1:])}, and a network that makes "
             "a picture is wanted"
         )
-    try:
-        op = LinearInterpreter(model, x0, policy)
-    except (UnscopedOperation, CertificateError) as error:
-        raise BadInput(f"{name} cannot be frozen: {error}") from error
-    return System(name, op, preprocess)
+    return System(name, interpreter(model, x0, name, policy), preprocess)

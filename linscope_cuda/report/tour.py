@@ -10,8 +10,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from PIL import Image, ImageOps
-from torch import Tensor, nn
+from PIL import Image
+from torch import Tensor
 
 from ..interpreter import LinearInterpreter
 from ..svd import SVD, Step, svd
@@ -19,6 +19,7 @@ from ..zoo import Network
 from ..zoo.preprocess import Preprocess
 from .errors import BadInput
 from .field import Field, column_field, detailed_pixel, row_field
+from .freezing import fitted, interpreter, plain, require_triplets
 
 METHOD = "lanczos"
 TOLERANCE = 1e-5
@@ -26,10 +27,6 @@ ANGLE = 0.02  # of the vectors, whose pictures are shown
 MAX_PASSES = 500  # per triplet: a cluster may take any number, and the error bars say what is left
 SEED = 0
 
-SIZES = (16, 1024)  # below, nothing can be recognised; above, a page takes hours
-DEFAULT_SIZE = 48  # of a network that takes any size
-MOST_TRIPLETS = 16
-SMALLEST_PHOTO = 8
 TOP = 5
 
 # Called with the share of the work that is done and what is being done.
@@ -60,6 +57,7 @@ class Tour:
     photo: str
     source: str
     preprocess: Preprocess
+    policy: str
     classes: list[str]
     x0: Tensor
     y: Tensor
@@ -122,6 +120,7 @@ def explore(
     size: int | None = None,
     k: int = 6,
     pixel: tuple[int, int] | None = None,
+    policy: str = "paper",
     device: str = "cpu",
     dtype: torch.dtype = torch.float32,
     progress: Progress = lambda share, text: None,
@@ -131,23 +130,24 @@ def explore(
     x0 is `network.preprocess` of the photo's centred part of the right proportions, scaled
     (bicubic) to `size` pixels square; None: the network's own size, or 48. `k` triplets;
     `pixel` (row, column) is the input's probed pixel, None: the most detailed one, or for a
-    classifier the one that its best score weighs most. The network itself is not changed.
-    BadInput (a ValueError) if the photo, `size`, `k` or `pixel` is out of range, or if the network
-    cannot take the picture or gives neither scores nor a picture.
+    classifier the one that its best score weighs most. `policy` says how nonlinear functions are
+    frozen. The network itself is not changed. BadInput (a ValueError) if the photo, `size`, `k` or
+    `pixel` is out of range, or if the network cannot take the picture, gives neither scores nor a
+    picture, or cannot be frozen.
 
     found = explore(zoo.load("pixelshuffle4_x3"), zoo.photo("cat").image, k=2)
     found.relative_error, found.svd.S
     """
     started = time.perf_counter()
-    _check(image, size, k)
+    require_triplets(k)
     progress(0.0, "freezing the network")
-    preprocess, x0 = _input(network, image, size)
+    preprocess, x0 = fitted(network, image, size)
     x0 = x0.to(device, dtype)
     model = copy.deepcopy(network.model).to(device, dtype)
-    y = _plain(model, x0, network_name)
+    y = plain(model, x0, network_name)
     _check_shapes(x0, y, k, pixel)
 
-    op = LinearInterpreter(model, x0)
+    op = interpreter(model, x0, network_name, policy)
     filtered = op.filter(x0)
     progress(0.1, "a row and a column of F")
     if op.output.dim() == 2:
@@ -175,6 +175,7 @@ def explore(
         photo=photo_name,
         source=network.source,
         preprocess=preprocess,
+        policy=policy,
         classes=network.classes or [],
         x0=x0[0].cpu(),
         y=op.output[0].cpu(),
@@ -204,18 +205,6 @@ def explore(
     )
 
 
-def _check(image: Image.Image, size: int | None, k: int) -> None:
-    if min(image.size) < SMALLEST_PHOTO:
-        raise BadInput(
-            f"the photo is {image.width} x {image.height} pixels, and {SMALLEST_PHOTO} x "
-            f"{SMALLEST_PHOTO} or more are wanted"
-        )
-    if size is not None and not SIZES[0] <= size <= SIZES[1]:
-        raise BadInput(f"size wants {SIZES[0]} ... {SIZES[1]} pixels, was given {size}")
-    if not 1 <= k <= MOST_TRIPLETS:
-        raise BadInput(f"k wants 1 ... {MOST_TRIPLETS} triplets, was given {k}")
-
-
 def _check_shapes(x0: Tensor, y: Tensor, k: int, pixel: tuple[int, int] | None) -> None:
     if y.dim() != 2 and not (y.dim() == 4 and y.shape[1] == x0.shape[1]):
         raise BadInput(
@@ -228,36 +217,7 @@ def _check_shapes(x0: Tensor, y: Tensor, k: int, pixel: tuple[int, int] | None) 
         raise BadInput(f"F is {y.numel()} x {x0.numel()} and has no {k} singular triplets")
     height, width = x0.shape[2:]
     if pixel and not (0 <= pixel[0] < height and 0 <= pixel[1] < width):
-        raise BadInput(f"pixel {pixel[0]} {pixel[1]} lies outside the {height} x {width} input")
-
-
-def _input(network: Network, image: Image.Image, size: int | None) -> tuple[Preprocess, Tensor]:
-    """The photo's centred part at the network's proportions: nothing is stretched."""
-    preprocess = network.preprocess
-    if size is None:
-        height, width = preprocess.size or (DEFAULT_SIZE, DEFAULT_SIZE)
-    else:
-        height = width = size
-        preprocess = dataclasses.replace(preprocess, size=preprocess.size and (size, size))
-    if preprocess.crop:
-        return preprocess, preprocess(image)  # which cuts out the centre itself
-    fitted = ImageOps.fit(image.convert("RGB"), (width, height), Image.Resampling.BICUBIC)
-    return preprocess, preprocess(fitted)
-
-
-@torch.no_grad()
-def _plain(model: nn.Module, x0: Tensor, name: str) -> Tensor:
-    """f(x0) of the network as it is; what goes wrong here is the picture's size."""
-    try:
-        return model(x0)
-    except torch.OutOfMemoryError:
-        raise
-    except RuntimeError as error:
-        reason = str(error).splitlines()[0]
-        raise BadInput(
-            f"{name} cannot take {x0.shape[2]} x {x0.shape[3]} pixels, another size is wanted "
-            f"({reason})"
-        ) from error
+        raise BadInput(f"pixel {pixel[0]},{pixel[1]} lies outside the {height} x {width} input")
 
 
 def _heaviest(row: Tensor) -> tuple[int, int]:

@@ -129,10 +129,12 @@ def _decode(file: BinaryIO, name: str) -> Image.Image:
             return to_rgb(ImageOps.exif_transpose(image))
     except Image.UnidentifiedImageError as error:
         raise ValueError(f"{name!r} is not an image that Pillow can read") from error
+    except Image.DecompressionBombError as error:
+        raise ValueError(f"{name!r} has too many pixels: {error}") from error
     except MemoryError:
         raise
     # A damaged file makes Pillow's decoders raise nearly anything: OSError, SyntaxError,
-    # struct.error, zlib.error, DecompressionBombError. To the caller it is one thing.
+    # struct.error, zlib.error. To the caller it is one thing.
     except Exception as error:
         raise ValueError(f"{name!r} is not a whole image: {error}") from error
 
