@@ -385,10 +385,10 @@ def test_a_class_name_reaches_captions_escaped(image):
 
 def test_the_page_states_the_tour_s_numbers(shown):
     tour, _, _, page = shown
-    assert f"{100 * tour.residual_share:.1f} %" in page.text
+    assert f"{100 * tour.residual_share:.1f}\u00a0%" in page.text
     assert f"{tour.passes}, of them {tour.svd.passes} for the SVD" in page.text
     mantissa = f"{tour.relative_error:.1e}".split("e")[0]
-    assert f"{mantissa} \u00d7 10" in page.text
+    assert f"{mantissa}\u00a0\u00d7\u00a010" in page.text
 
 
 def test_an_unconverged_svd_is_said_to_be_one(tours, galleries):

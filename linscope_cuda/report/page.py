@@ -14,13 +14,13 @@ from .tour import METHOD, SEED, TOLERANCE, Tour
 _STYLE = """
 :root { color-scheme: light; }
 * { box-sizing: border-box; }
-body { margin: 0; background: #fbfbfa; color: #1f2328;
+body { margin: 0; background: #fbfbfa; color: #1f2328; overflow-wrap: anywhere;
   font: 17px/1.55 "Source Serif 4", Charter, "Iowan Old Style", Georgia, "DejaVu Serif", serif; }
 main { max-width: 1120px; margin: 0 auto; padding: 44px 28px 64px; }
 h1 { font-size: 34px; line-height: 1.2; margin: 0 0 6px; letter-spacing: -.01em; }
 h2 { font-size: 24px; line-height: 1.25; margin: 0 0 8px; }
 h3 { font-size: 17px; margin: 0 0 8px; font-variant-numeric: tabular-nums; }
-p { margin: 0 0 14px; max-width: 46em; overflow-wrap: anywhere; }
+p { margin: 0 0 14px; max-width: 46em; }
 .math { white-space: nowrap; }
 .source, figcaption, footer { color: #57606a; }
 .source { font-size: 15px; }
@@ -40,17 +40,17 @@ section { border-top: 1px solid #d8dbdf; padding: 30px 0 22px; }
   grid-template-columns: repeat(auto-fit, minmax(min(100%, 215px), 1fr)); }
 figure { margin: 0; background: #fff; border: 1px solid #e1e4e8; border-radius: 6px;
   padding: 10px 10px 8px; }
-figure.chart, figure.large { grid-column: span 2; }
+figure.chart, figure.large { grid-column: span 2; justify-self: start; }
 figure.chart img { max-width: 450px; }
 figure.large img { max-width: 660px; }
 .scores { grid-template-columns: 1fr; }
 .scores .panels { grid-template-columns: repeat(auto-fill, minmax(min(100%, 280px), 1fr)); }
 .triplet figure { border: 0; padding: 0; }
 figure img { display: block; width: 100%; height: auto; }
-figcaption { font-size: 14.5px; line-height: 1.4; margin-top: 6px; overflow-wrap: anywhere; }
+figcaption { font-size: 14.5px; line-height: 1.4; margin-top: 6px; }
 table { border-collapse: collapse; font-size: 15.5px; margin: 0 0 6px; }
 th, td { text-align: left; vertical-align: top; padding: 6px 20px 6px 0;
-  border-bottom: 1px solid #e1e4e8; overflow-wrap: anywhere; }
+  border-bottom: 1px solid #e1e4e8; }
 th { font-weight: 400; color: #57606a; }
 td { font-variant-numeric: tabular-nums; }
 .note { border-left: 3px solid #d6604d; padding-left: 12px; }
@@ -59,7 +59,7 @@ footer { border-top: 1px solid #d8dbdf; padding-top: 14px; font-size: 14px; }
   body { font-size: 16px; } main { padding: 24px 14px 40px; } h1 { font-size: 27px; }
   th, td { padding-right: 10px; }
 }
-@media (max-width: 700px) { figure.chart, figure.large { grid-column: auto; } }
+@media (max-width: 700px) { figure.chart, figure.large { grid-column: auto; justify-self: auto; } }
 """
 
 
@@ -156,7 +156,7 @@ def _triplets(tour: Tour, pictures: dict[str, Picture]) -> str:
     if not found.converged:
         note += (
             f'</p><p class="note">Stopped after {found.passes} passes, before every error was below'
-            f" {TOLERANCE:g} <i>\u03c3</i>\u2081: the error bars say what is left."
+            f" {_scientific(TOLERANCE)} <i>\u03c3</i>\u2081: the error bars say what is left."
         )
     return f'<p></p><p>{note}</p><div class="{kind}">{"".join(cards)}</div>'
 
@@ -176,7 +176,7 @@ def _cost(tour: Tour) -> str:
          _scientific(tour.deviation)),
         ("|r| / (|r| + |F x\u2080|)", _percent(tour.residual_share)),
         ("network passes spent", f"{tour.passes}, of them {tour.svd.passes} for the SVD"),
-        ("SVD", f"method \u201c{METHOD}\u201d, tolerance {TOLERANCE:g}, seed {SEED}"),
+        ("SVD", f"method \u201c{METHOD}\u201d, tolerance {_scientific(TOLERANCE)}, seed {SEED}"),
         ("time", f"{tour.seconds:.1f} s on {tour.device}, {tour.dtype}"),
     )  # fmt: skip
     cells = "".join(f"<tr><th>{escape(k)}</th><td>{escape(v)}</td></tr>" for k, v in rows)
@@ -192,14 +192,14 @@ def _thousands(number: int) -> str:
 
 
 def _percent(share: float) -> str:
-    return f"{100 * share:.1f} %"
+    return f"{100 * share:.1f}\u00a0%"
 
 
 def _bytes(number: int) -> str:
     for factor, unit in ((2**30, "GiB"), (2**20, "MiB"), (2**10, "KiB")):
         if number >= factor:
-            return f"{number / factor:.3g} {unit}"
-    return f"{number} bytes"
+            return f"{number / factor:.3g}\u00a0{unit}"
+    return f"{number}\u00a0bytes"
 
 
 def _scientific(number: float) -> str:
@@ -207,7 +207,7 @@ def _scientific(number: float) -> str:
     if number == 0:
         return "0"
     mantissa, exponent = f"{number:.1e}".split("e")
-    return f"{mantissa} \u00d7 10{str(int(exponent)).translate(_RAISED)}"
+    return f"{mantissa}\u00a0\u00d7\u00a010{str(int(exponent)).translate(_RAISED)}"
 
 
 def _with_error(value: float, error: float) -> str:

@@ -14,7 +14,7 @@ _ERROR = (
 )
 _TRIPLET = (
     '<span class="math"><i>F</i> <i>v</i> = <i>\u03c3</i> <i>u</i></span>'
-    ", with |<i>u</i>| = |<i>v</i>| = 1."
+    ', with <span class="math">|<i>u</i>| = |<i>v</i>| = 1</span>.'
 )
 
 
