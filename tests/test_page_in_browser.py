@@ -1,0 +1,154 @@
+"""The tour's page in headless Chromium: complete, silent, offline, and as wide as its window.
+
+Skipped where there is no chromium with its chromedriver, unless LINSCOPE_BROWSER=1 demands them.
+"""
+
+import importlib.util
+import json
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+from classifiers import classifier
+from commands import in_zoo, tiny
+
+import linscope_cuda as ls
+from linscope_cuda import cli
+from linscope_cuda.zoo import Network
+
+MISSING = [name for name in ("chromium", "chromedriver") if shutil.which(name) is None]
+MISSING += [] if importlib.util.find_spec("selenium") else ["Python's selenium"]
+
+pytestmark = pytest.mark.skipif(
+    bool(MISSING) and os.environ.get("LINSCOPE_BROWSER") != "1",
+    reason=f"the page is looked at with {' and '.join(MISSING)}, not installed here",
+)
+
+FLAGS = (
+    *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
+    *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
+)
+WIDTHS = (400, 1400)
+
+PHOTO = "<img src=x onerror=alert(1)>"
+CLASSES = ["salt & pepper", "a < b", 'say "ah"', "</figcaption><script>alert(2)</script>", "it's"]
+NETWORK = "&lt;" + 60 * "long_" + '"><svg onload=alert(3)>'
+
+
+def awkward() -> Network:
+    made = classifier(size=(24, 24))
+    return Network(made.model, made.preprocess, CLASSES, '<b>"made"</b> & <i>tested</i>')
+
+
+class Browser:
+    """A window, and what was said and asked for in it."""
+
+    def __init__(self, profile: Path):
+        from selenium import webdriver
+
+        options = webdriver.ChromeOptions()
+        options.binary_location = shutil.which("chromium") or ""
+        for flag in (*FLAGS, f"--user-data-dir={profile}"):
+            options.add_argument(flag)
+        options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
+        service = webdriver.ChromeService(shutil.which("chromedriver"))
+        self.driver = webdriver.Chrome(options, service)
+
+    def open(self, page: Path, width: int) -> None:
+        """Loads the page and waits until each of its pictures is decoded, or cannot be."""
+        for log in ("browser", "performance"):
+            self.driver.get_log(log)  # what came before
+        window = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": False}
+        self.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", window)
+        self.driver.get(page.as_uri())
+        self.driver.execute_async_script(
+            "const done = arguments[0];"
+            "Promise.allSettled([...document.images].map(i => i.decode())).then(() => done())"
+        )
+
+    def __call__(self, expression: str):
+        return self.driver.execute_script(f"return {expression}")
+
+    def said(self) -> list[str]:
+        """Messages on the console."""
+        return [entry["message"] for entry in self.driver.get_log("browser")]
+
+    def requests(self) -> list[str]:
+        """Addresses that were asked for, but for data within the page."""
+        events = [json.loads(e["message"])["message"] for e in self.driver.get_log("performance")]
+        sent = [e["params"] for e in events if e["method"] == "Network.requestWillBeSent"]
+        addresses = [request["request"]["url"] for request in sent]
+        return [address for address in addresses if not address.startswith("data:")]
+
+    def undecoded(self) -> list[str]:
+        """Pictures without pixels."""
+        return self("[...document.images].filter(i => !i.naturalWidth).map(i => i.alt || i.src)")
+
+    def overflowing(self) -> list[str]:
+        """Elements that reach beyond the window."""
+        return self(
+            "[...document.querySelectorAll('body *')].filter(e => e.getBoundingClientRect().right >"
+            " document.documentElement.clientWidth + 0.5).map(e => e.outerHTML.slice(0, 80))"
+        )
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory):
+    assert not MISSING, f"LINSCOPE_BROWSER=1 demands {' and '.join(MISSING)}"
+    opened = Browser(tmp_path_factory.mktemp("profile"))
+    yield opened
+    opened.driver.quit()
+
+
+@pytest.fixture(scope="module")
+def pages(tmp_path_factory):
+    """A tour of a network that makes pictures, and one with awkward names of everything."""
+    folder = tmp_path_factory.mktemp("pages")
+    ls.zoo.photo("cat").image.crop((100, 0, 300, 200)).save(folder / f"{PHOTO}.png")
+    with pytest.MonkeyPatch.context() as patch:
+        in_zoo(patch, tiny=tiny, **{NETWORK: awkward})
+        patch.chdir(folder)
+        quick = ["tour", "-k", "2", "--size", "24"]
+        assert cli.main([*quick, "--model", "tiny", "--out", "plain"]) == 0
+        strange = ["--model", NETWORK, "--image", f"{PHOTO}.png", "--out", "awkward"]
+        assert cli.main([*quick, *strange]) == 0
+    return {name: folder / name / "tour.html" for name in ("plain", "awkward")}
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+@pytest.mark.parametrize("name", ["plain", "awkward"])
+def test_the_page_is_whole_silent_offline_and_fits(name, width, browser, pages):
+    browser.open(pages[name], width)
+    assert browser.requests() == [pages[name].as_uri()]
+    assert browser.said() == []
+    assert browser("document.images.length") > 8 and browser.undecoded() == []
+    assert browser("innerWidth") == width and browser.overflowing() == []
+    page = "document.documentElement"
+    assert browser(f"{page}.scrollWidth") == browser(f"{page}.clientWidth")
+
+
+def test_names_are_text(browser, pages):
+    browser.open(pages["awkward"], 1400)
+    text = browser("document.body.innerText")
+    for name in (PHOTO, NETWORK, '<b>"made"</b> & <i>tested</i>'):
+        assert name in text
+    assert browser("document.title") == f"{NETWORK} as a linear system"
+    alternatives = browser("[...document.images].map(i => i.alt)")
+    assert any(f"\u201c{label}\u201d" in alt for label in CLASSES for alt in alternatives)
+    assert browser("document.querySelectorAll('script, svg, [onerror]').length") == 0
+
+
+def test_the_browser_notices(browser, tmp_path):
+    """What the tests above look for is found where it is."""
+    page = tmp_path / "bad.html"
+    page.write_text(
+        "<title>bad</title><link rel=icon href='data:,'><body><img alt=none src=missing.png>"
+        "<img src='http://127.0.0.1:9/x.png' alt=away><script>console.error('oh')</script>"
+        "<div style='width: 900px'>wide</div>"
+    )
+    browser.open(page, 400)
+    assert "http://127.0.0.1:9/x.png" in browser.requests()
+    assert any("oh" in message for message in browser.said())
+    assert browser.undecoded() == ["none", "away"]
+    assert len(browser.overflowing()) == 1 and "wide" in browser.overflowing()[0]
