@@ -26,9 +26,16 @@ def tensor(values: Array) -> Tensor:
     return torch.from_numpy(np.array(values))
 
 
+class _Tracer(fx.Tracer):
+    """Stops at layers of torch, those that the model derives from them too."""
+
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        return isinstance(m, nn.Conv2d) or super().is_leaf_module(m, module_qualified_name)
+
+
 def function(model: nn.Module) -> Callable[[Array], Array]:
     """The model for one batch (N, C, H, W). NotImplementedError for a layer that has no form."""
-    graph = fx.symbolic_trace(model).graph
+    graph = _Tracer().trace(model)
     layers = {
         node.target: _layer(model.get_submodule(str(node.target)))
         for node in graph.nodes

@@ -92,6 +92,9 @@ def test_pictures_are_there_and_made_by_the_gallery():
     for page in PAGES:
         for link in re.findall(r"!\[[^\]]*\]\(([^)]*)\)", (ROOT / page).read_text()):
             picture = ((ROOT / page).parent / link).resolve()
+            if page == "docs/benchmarks.md":  # made by benchmarks.page
+                assert picture.exists(), link
+                continue
             assert picture.parent == gallery.PICTURES, f"{page} shows {link}"
             shown.add(picture.name)
     assert shown == set(made)
