@@ -49,12 +49,21 @@ def machine() -> dict[str, str | int]:
     """What the figures were measured on."""
     cuda = torch.cuda.get_device_name() if torch.cuda.is_available() else "none"
     return {
-        "processor": platform.processor() or platform.machine(),
+        "processor": _processor(),
         "threads": torch.get_num_threads(),
         "cuda": cuda,
         "torch": torch.__version__,
         "linscope_cuda": ls.__version__,
     }
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = []
+    names = (line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    return next(names, platform.processor() or platform.machine())
 
 
 def _unusable(device: str) -> str | None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 import ctypes
 import gc
 import multiprocessing
+import sys
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -103,7 +104,7 @@ def run(device: torch.device, quick: bool = False) -> list[dict]:
             try:
                 found = in_a_fresh_process(measure, name, way, str(device), quick)
             except (ModuleNotFoundError, MemoryError) as error:
-                print(f"benchmarks: {name} by {way}: {error}", flush=True)
+                print(f"benchmarks: {name} by {way}: {error}", file=sys.stderr)
                 continue
             columns = ("kept, filter", "peak, filter", "kept, transpose", "peak, transpose")
             values = {f"{c} MB": found.get(c, float("nan")) for c in columns}

@@ -70,6 +70,7 @@ def _measure(
         for count in probes:
             if count > 8 and slowest > 4:
                 continue
+            print(f"benchmarks: {name}, {count} probes", file=sys.stderr)
             found = _network(name, model, x0, ways, count, rounds)
             slowest = max(row["ms"] / 1e3 for row in found)
             rows += found

@@ -73,7 +73,7 @@ def run(device: torch.device, quick: bool = False) -> list[dict]:
         with torch.no_grad():
             record.run(model, x0)
         tape = record.tape
-        units = [e for e in tape if "relu" in e.function]
+        units = [e for e in tape if "relu" in e.function or "hardtanh" in e.function]
         activations = 4 * sum(math.prod(e.sample_shape) for e in units)
         rows.append(
             {
