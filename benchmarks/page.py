@@ -37,7 +37,8 @@ that freeze alike are compared before they are timed.
 
 Where a peer is faster: `torch.func.linearize` and the kept graph of `torch.func.vjp` on SqueezeNet
 with one probe, whose calls are so short that following them in Python counts, which the tape does
-anew in each product. With 8 probes on EDSR and CycleGAN the ways differ by less than their spread.""",
+anew in each product. With 8 probes on EDSR and CycleGAN the fastest ways are within 15 % of each
+other.""",
     "dfv": """## Against Deep Filter Visualization
 Table 2 of the paper: DFV records every activation, in memory or in files that the page cache does
 not hold.""",
@@ -167,9 +168,9 @@ def main() -> int:
     machine = next(iter(results.values()))[1]["machine"]
     parts = [
         "# Benchmarks",
-        "Made by `python -m benchmarks NAME --json FILE`, and this page by\n"
-        "`python -m benchmarks.page`. All ways of a table ran interleaved in one process; medians\n"
-        "are shown, and benchmarks/results has the spreads. Measured on: "
+        "Measured by the commands below; the page itself is made by `python -m benchmarks.page`.\n"
+        "All ways of a table ran interleaved in one process. Medians are shown; the spreads are in\n"
+        "benchmarks/results. Measured on: "
         + ", ".join(f"{key} {value}" for key, value in machine.items())
         + ".",
     ]
