@@ -98,6 +98,8 @@ def main() -> int:
         torch.cuda.set_device(
             torch.device(arguments.device)
         )  # the one that is named and waited for
+    if arguments.json:
+        arguments.json.parent.mkdir(parents=True, exist_ok=True)
     results: dict[str, object] = {"machine": machine(), "command": sys.argv[1:]}
     for name in arguments.name or BENCHMARKS:
         rows = BENCHMARKS[name](torch.device(arguments.device), arguments.quick)

@@ -169,7 +169,7 @@ def main() -> int:
     parts = [
         "# Benchmarks",
         "Measured by the commands below; the page itself is made by `python -m benchmarks.page`.\n"
-        "All ways of a table ran interleaved in one process. Medians are shown; the spreads are in\n"
+        "All ways of a table ran interleaved in one process. Medians are shown; spreads are in\n"
         "benchmarks/results. Measured on: "
         + ", ".join(f"{key} {value}" for key, value in machine.items())
         + ".",
