@@ -53,7 +53,8 @@ The pixels that fit lie on the line through the peaks of two measured sizes; a t
 10 %.""",
     "ledger": """## The ledger beside FullGrad
 FullGrad is input gradients and bias gradients by plain autograd; the ledger also counts what is no
-layer's bias, and keeps no gradients.""",
+layer's bias, keeps no gradients, and takes twice the time: it finds the offsets in a pass of its
+own, which FullGrad reads off the layers.""",
     "svd": """## Singular values
 The ten largest, see [svd.md](svd.md).""",
 }
