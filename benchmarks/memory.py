@@ -18,7 +18,7 @@ import torch
 
 from .networks import SMALL, Network
 from .products import PEERS
-from .ways import WAYS, piecewise_linear
+from .ways import WAYS, applies
 
 # The compiler's own memory would be counted.
 LEFT_OUT = ("doubled batch, torch.compile",)
@@ -97,9 +97,9 @@ def run(device: torch.device, quick: bool = False) -> list[dict]:
     """A row per network and way: MB kept and MB at the peak of one product of one probe."""
     rows = []
     for name, network in _networks(quick).items():
-        linear = piecewise_linear(network.build())
+        model = network.build()
         for way in WAYS:
-            if way in LEFT_OUT or (linear and way == "tape of Taylor"):
+            if way in LEFT_OUT or not applies(way, model):
                 continue
             try:
                 found = in_a_fresh_process(measure, name, way, str(device), quick)

@@ -17,7 +17,7 @@ import linscope_cuda as ls
 
 from .networks import EDSR_BASELINE, SMALL, SQUEEZENET, VGG19, Network, cyclegan, edsr
 from .timing import timings
-from .ways import WAYS, System, piecewise_linear
+from .ways import WAYS, System, applies
 
 PEERS = {
     "SqueezeNet 1.1, 227x227": SQUEEZENET,
@@ -80,13 +80,13 @@ def _measure(
 def _network(
     name: str, model: nn.Module, x0: Tensor, ways: Sequence[str], probes: int, rounds: int
 ) -> list[dict]:
-    op = ls.LinearInterpreter(model, x0)
+    ops = {policy: ls.LinearInterpreter(model, x0, policy) for policy in ("paper", "taylor")}
     x = torch.randn(probes, *x0.shape[1:]).to(x0)
-    u = torch.randn(probes, *op.output_shape).to(x0)
-    systems = {way: _made(way, model, x0, probes) for way in ways if _applies(way, model)}
+    u = torch.randn(probes, *ops["paper"].output_shape).to(x0)
+    systems = {way: _made(way, model, x0, probes) for way in ways if applies(way, model)}
     rows = []
     for product, probe in (("filter", x), ("transpose", u)):
-        wanted = {p: getattr(ls.LinearInterpreter(model, x0, p), product)(probe) for p in _POLICIES}
+        wanted = {policy: getattr(op, product)(probe) for policy, op in ops.items()}
         candidates = {"plain": partial(_plain, model, x, u if product == "transpose" else None)}
         for way, system in systems.items():
             if system is None or product not in WAYS[way].products:
@@ -110,14 +110,6 @@ def _network(
                 }
             )
     return rows
-
-
-_POLICIES = ("paper", "taylor")
-
-
-def _applies(way: str, model: nn.Module) -> bool:
-    """The tape by Taylor is the tape itself where the network is piecewise linear."""
-    return way != "tape of Taylor" or not piecewise_linear(model)
 
 
 def _made(way: str, model: nn.Module, x0: Tensor, probes: int) -> System | None:

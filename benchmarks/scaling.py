@@ -5,7 +5,7 @@ input of EDSR whose F^T u fits in memory.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import partial
 
 import numpy as np
@@ -120,22 +120,14 @@ def _photos(device: torch.device, quick: bool) -> list[dict]:
     return rows
 
 
-def _eager(model: nn.Module, x0: Tensor) -> Callable[[Tensor], Tensor]:
-    return WAYS["autograd"].make(model, x0, 1).transpose
-
-
-def _way(way: str) -> Callable[[nn.Module, Tensor], Callable[[Tensor], Tensor]]:
-    return lambda model, x0: WAYS[way].make(model, x0, 1).transpose
-
-
-TRANSPOSED = {"tape": _way("tape"), "autograd": _eager, "DFV in memory": _way("DFV in memory")}
+TRANSPOSED = ("tape", "autograd", "DFV in memory")
 
 
 def highest(way: str, side: int) -> int:
     """The most bytes that this process takes for F^T u of the large EDSR, everything counted."""
     model, x0 = edsr(side, side).make()
     reset()
-    transpose = TRANSPOSED[way](model, x0)
+    transpose = WAYS[way].make(model, x0, 1).transpose
     transpose(torch.randn(1, 3, 4 * side, 4 * side))
     return resident("VmHWM")
 
@@ -146,7 +138,7 @@ def fits(quick: bool = False) -> list[dict]:
     """
     sides = (8, 12, 16) if quick else (48, 96, 72)
     rows = []
-    for way in list(TRANSPOSED)[: 1 if quick else None]:
+    for way in TRANSPOSED[: 1 if quick else None]:
         peaks = [in_a_fresh_process(highest, way, side) for side in sides]
         slope, fixed = np.polyfit([side**2 for side in sides[:2]], peaks[:2], 1)
         off = (fixed + slope * sides[2] ** 2) / peaks[2] - 1
