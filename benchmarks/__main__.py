@@ -7,6 +7,7 @@ import json
 import os
 import platform
 import sys
+import time
 from pathlib import Path
 
 import torch
@@ -14,7 +15,8 @@ import torch
 import linscope_cuda as ls
 from linscope_cuda.report.info import cuda_problem
 
-from . import kernels, ledger, memory, products, scaling, storage, svd
+from . import fits, kernels, ledger, memory, products, scaling, storage, svd, timing
+from .tables import aligned
 
 BENCHMARKS = {
     "storage": storage.run,
@@ -22,27 +24,11 @@ BENCHMARKS = {
     "peers": products.peers,
     "dfv": products.dfv,
     "memory": memory.run,
+    "fits": fits.run,
     "scaling": scaling.run,
     "ledger": ledger.run,
     "svd": svd.run,
 }
-
-
-def table(rows: list[dict]) -> str:
-    """Rows of equal keys as aligned text."""
-    cells = [list(rows[0]), *([_text(v) for v in row.values()] for row in rows)]
-    widths = [max(len(line[c]) for line in cells) for c in range(len(cells[0]))]
-    return "\n".join(
-        "  ".join(t.rjust(w) for t, w in zip(line, widths, strict=True)) for line in cells
-    )
-
-
-def _text(value: object) -> str:
-    if value is None or value != value:
-        return "-"
-    if isinstance(value, float):
-        return f"{value:.3g}" if value < 100 else f"{value:,.0f}"
-    return str(value)
 
 
 def machine() -> dict[str, str | int]:
@@ -100,11 +86,14 @@ def main() -> int:
         )  # the one that is named and waited for
     if arguments.json:
         arguments.json.parent.mkdir(parents=True, exist_ok=True)
+    seconds: dict[str, int] = {}
     results: dict[str, object] = {"machine": machine(), "command": sys.argv[1:]}
     for name in arguments.name or BENCHMARKS:
+        start = time.perf_counter()
         rows = BENCHMARKS[name](torch.device(arguments.device), arguments.quick)
-        results[name] = rows
-        print(f"\n{name}\n{table(rows)}", flush=True)
+        seconds[name], results[name] = round(time.perf_counter() - start), rows
+        print(f"\n{name}, {seconds[name]} s\n{aligned(rows)}", flush=True)
+    results["seconds"] = seconds
     if arguments.json:
         partial = arguments.json.with_name(arguments.json.name + ".part")
         partial.write_text(json.dumps(results, indent=1))
@@ -113,4 +102,5 @@ def main() -> int:
 
 
 if __name__ == "__main__":
+    timing.keep_memory()
     sys.exit(main())

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 
 from .networks import SMALL, Network
-from .products import PEERS
+from .products import PAPER, PEERS
 from .ways import WAYS, applies
 
 # The compiler's own memory would be counted.
@@ -68,19 +68,20 @@ class Meter:
         return torch.cuda.max_memory_allocated() if self.cuda else resident("VmHWM")
 
 
-def measure(network: str, way: str, device: str, small: bool) -> dict[str, float]:
+def measure(network: str, way: str, device: str, small: bool, probes: int) -> dict[str, float]:
     """MB kept by the way after a product of each kind, and the peak of a product, over what the
     process held before the way was made.
     """
     model, x0 = _networks(small)[network].make(device)
     with torch.no_grad():
-        u = torch.randn_like(model(x0))  # and torch's own memory is in place
+        y = model(x0)  # and torch's own memory is in place
+    x, u = (torch.randn(probes, *t.shape[1:]).to(t) for t in (x0, y))
     meter = Meter(x0.device)
     before = meter.now()
-    system = WAYS[way].make(model, x0, 1)
+    system = WAYS[way].make(model, x0, probes)
     made = {}
     for product in WAYS[way].products:
-        run, probe = getattr(system, product), x0 if product == "filter" else u
+        run, probe = getattr(system, product), x if product == "filter" else u
         run(probe)
         meter.reset()
         made[f"kept, {product}"] = (meter.now() - before) / 1e6
@@ -94,19 +95,20 @@ def _networks(small: bool) -> dict[str, Network]:
 
 
 def run(device: torch.device, quick: bool = False) -> list[dict]:
-    """A row per network and way: MB kept and MB at the peak of one product of one probe."""
+    """A row per network, number of probes and way: MB kept and MB at the peak of one product. More
+    probes than one by the paper's ways and the tape.
+    """
     rows = []
     for name, network in _networks(quick).items():
         model = network.build()
-        for way in WAYS:
-            if way in LEFT_OUT or not applies(way, model):
-                continue
+        cases = [(1, way) for way in WAYS if way not in LEFT_OUT and applies(way, model)]
+        for probes, way in cases + [(8, way) for way in PAPER]:
             try:
-                found = in_a_fresh_process(measure, name, way, str(device), quick)
+                found = in_a_fresh_process(measure, name, way, str(device), quick, probes)
             except (ModuleNotFoundError, MemoryError) as error:
                 print(f"benchmarks: {name} by {way}: {error}", file=sys.stderr)
                 continue
             columns = ("kept, filter", "peak, filter", "kept, transpose", "peak, transpose")
             values = {f"{c} MB": found.get(c, float("nan")) for c in columns}
-            rows.append({"network": name, "way": way, **values})
+            rows.append({"network": name, "probes": probes, "way": way, **values})
     return rows

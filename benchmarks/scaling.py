@@ -1,6 +1,4 @@
-"""How cost grows: with image size, probes, singular triplets, photos and threads; and the largest
-input of EDSR whose F^T u fits in memory.
-"""
+"""How cost grows: with image size, probes, singular triplets, photos and threads."""
 
 from __future__ import annotations
 
@@ -8,33 +6,25 @@ import os
 from collections.abc import Iterator
 from functools import partial
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 import linscope_cuda as ls
 
-from .memory import in_a_fresh_process, reset, resident
-from .networks import PIXELSHUFFLE, SQUEEZENET, Network, edsr
+from .networks import PIXELSHUFFLE, SQUEEZENET, Network
 from .timing import timings
-from .ways import WAYS
-
-GIGABYTES = (4, 8, 16)
 
 
 def run(device: torch.device, quick: bool = False) -> list[dict]:
     """A row per quantity and value: seconds of the tape, and of plain passes where they compare."""
     rounds = 1 if quick else 7
-    rows = [
+    return [
         *_rows("pixels of EDSR-baseline", _of_size(quick), device, rounds),
         *_rows("probes to SqueezeNet", _of_probes(quick), device, rounds),
         *_threads(device, rounds, quick),
         *_triplets(device, quick),
         *_photos(device, quick),
     ]
-    if device.type == "cpu":
-        rows += fits(quick)
-    return rows
 
 
 Case = tuple[int, nn.Module, Tensor, int]
@@ -117,34 +107,4 @@ def _photos(device: torch.device, quick: bool) -> list[dict]:
         rows.append(
             _row("photos through SqueezeNet's ledger", count, whole=taken["ledgers"].median)
         )
-    return rows
-
-
-TRANSPOSED = ("tape", "autograd", "DFV in memory")
-
-
-def highest(way: str, side: int) -> int:
-    """The most bytes that this process takes for F^T u of the large EDSR, everything counted."""
-    model, x0 = edsr(side, side).make()
-    reset()
-    transpose = WAYS[way].make(model, x0, 1).transpose
-    transpose(torch.randn(1, 3, 4 * side, 4 * side))
-    return resident("VmHWM")
-
-
-def fits(quick: bool = False) -> list[dict]:
-    """The pixels that fit in 4, 8 and 16 GB, on the line through the peaks of two measured sizes,
-    which a third must confirm to 10 %.
-    """
-    sides = (8, 12, 16) if quick else (48, 96, 72)
-    rows = []
-    for way in TRANSPOSED[: 1 if quick else None]:
-        peaks = [in_a_fresh_process(highest, way, side) for side in sides]
-        slope, fixed = np.polyfit([side**2 for side in sides[:2]], peaks[:2], 1)
-        off = (fixed + slope * sides[2] ** 2) / peaks[2] - 1
-        if not quick and abs(off) > 0.1:
-            raise RuntimeError(f"{way}: the third size is {off:.0%} off the line")
-        for gigabytes in GIGABYTES:
-            pixels = int((gigabytes * 1e9 - fixed) / slope) if slope > 0 else 0
-            rows.append(_row(f"pixels of EDSR 32x256 x4 in {gigabytes} GB, F^T u by {way}", pixels))
     return rows

@@ -1,40 +1,84 @@
-"""The 10 largest singular values: samples and sequential passes of each method and of scipy."""
+"""The 10 largest singular values: samples and sequential passes of each method, and of scipy's and
+torch's.
+
+A peer has several settings where its own do not say what accuracy they give: the first that is as
+good as asked for counts.
+"""
 
 from __future__ import annotations
 
+import math
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from functools import partial
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from scipy.sparse.linalg import svds
+from torch import Tensor
 
 import linscope_cuda as ls
 
-# Networks of the zoo (the first there is), the picture's side, and whether it is a crop: a
-# super-resolution network is meant for pictures at their own size.
-NETWORKS: dict[str, tuple[tuple[str, ...], int, bool]] = {
-    "PixelShuffle-4 x3, 48x48": (("pixelshuffle4_x3",), 48, True),
-    "upconv7 x2, 48x48": (("upconv7_photo",), 48, True),
-    "CycleGAN, 64x64": (("cyclegan_vintage", "cyclegan-random"), 64, False),
-}
-SMALL = {"PixelShuffle-4 x3, 12x12": (("pixelshuffle4_x3",), 12, True)}
+from .as_tensor import AsTensor
 
-# What the values may differ by from scipy's, over sigma_1; the literal method has no tolerance.
-EQUAL = {"scipy svds": 0.0, "lanczos": 2e-6, "paper": 1e-3, "paper-literal": float("inf")}
+# Networks of the zoo, the picture's side, and whether it is a crop: a super-resolution network is
+# meant for pictures at their own size.
+NETWORKS: dict[str, tuple[str, int, bool]] = {
+    "PixelShuffle-4 x3, 48x48": ("pixelshuffle4_x3", 48, True),
+    "upconv7 x2, 48x48": ("upconv7_photo", 48, True),
+    "CycleGAN, 64x64": ("cyclegan_vintage", 64, False),
+}
+SMALL = {"PixelShuffle-4 x3, 12x12": ("pixelshuffle4_x3", 12, True)}
+
+
+class Counter(ls.MatrixFreeOperator):
+    """The same products, for vectors of `dtype`; counts samples and batches, whoever asks."""
+
+    def __init__(self, op: ls.LinearInterpreter, dtype: torch.dtype):
+        super().__init__(op.input_shape, op.output_shape, dtype, op.device)
+        self.op = op
+        self.reset()
+
+    def reset(self) -> None:
+        self.samples = self.batches = 0
+
+    def _counted(self, product: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+        self.samples += len(x)
+        self.batches += math.ceil(len(x) / (self.op.max_batch or len(x)))
+        return product(x.to(self.op.dtype)).to(self.dtype)
+
+    def _matmat(self, x: Tensor) -> Tensor:
+        return self._counted(self.op.filter, x)
+
+    def _rmatmat(self, u: Tensor) -> Tensor:
+        return self._counted(self.op.transpose, u)
+
+
+class Method(NamedTuple):
+    """Ways to the singular values, in any order, one for each setting; the first that is within
+    `equal` of the true ones, over each value, counts.
+    """
+
+    settings: Iterable[Callable[[], np.ndarray]]
+    equal: float = 1e-5  # as lanczos's tol
 
 
 def run(device: torch.device, quick: bool = False) -> list[dict]:
-    """A row per network and method, the values checked to be equal first.
+    """A row per network and method, the values compared with those of a judge first.
 
-    scipy has its defaults; "lanczos" tol 1e-5, "paper" 1e-3 as the paper needs no better, and
-    "paper-literal" its 100 steps.
+    "lanczos" has tol 1e-5, "paper" 1e-3 as the paper needs no better, "paper-literal" its 100
+    steps. scipy has its defaults, or where it says so the loosest tol that gives 1e-5.
     """
     rows = []
-    for label, (names, side, crop) in (SMALL if quick else NETWORKS).items():
-        name = next((n for n in names if n in ls.zoo.names()), None)
-        if name is not None:
-            rows += _network(f"{label} ({name})", _operator(name, side, crop, device), quick)
+    for label, (name, side, crop) in (SMALL if quick else NETWORKS).items():
+        try:
+            op = _operator(name, side, crop, device)
+        except OSError as missing:  # no way to the weights
+            print(f"benchmarks: {label} is left out: {missing}", file=sys.stderr)
+            continue
+        rows += _network(label, op, 4 if quick else 10)
     return rows
 
 
@@ -48,47 +92,65 @@ def _operator(name: str, side: int, crop: bool, device: torch.device) -> ls.Line
     return ls.LinearInterpreter(network.model.to(device), network.preprocess(picture).to(device))
 
 
-def _network(label: str, op: ls.LinearInterpreter, quick: bool) -> list[dict]:
-    k = 4 if quick else 10
+def _methods(op: ls.MatrixFreeOperator, k: int) -> dict[str, Method]:
+    def ours(method: str, **options: Any) -> np.ndarray:
+        return ls.svd(op, k, method, progress=False, **options).S.cpu().numpy()
 
-    def scipy() -> tuple[np.ndarray, int, int]:
-        before = op.passes
-        _, S, _ = svds(op.to_scipy(), k=k, rng=np.random.default_rng(0))
-        # One vector at a time.
-        return np.sort(S)[::-1].astype(float), op.passes - before, op.passes - before
+    def scipy(solver: str, tol: Any) -> np.ndarray:
+        rng = np.random.default_rng(0)
+        return svds(op.to_scipy(), k=k, tol=tol, solver=solver, rng=rng)[1]
 
-    def ours(method: str, **options) -> Callable[[], tuple[np.ndarray, int, int]]:
-        def solve() -> tuple[np.ndarray, int, int]:
-            found = ls.svd(op, k, method, progress=False, **options)
-            return found.S.double().cpu().numpy(), found.passes, found.sequential
+    def lowrank(iterations: int) -> np.ndarray:
+        torch.manual_seed(0)
+        return torch.svd_lowrank(AsTensor(op), 2 * k, iterations)[1][:k].cpu().numpy()
 
-        return solve
+    def lobpcg(tol: float) -> np.ndarray:
+        torch.manual_seed(0)
+        X = torch.randn(op.shape[1], k, device=op.device)
+        squares, _ = torch.lobpcg(AsTensor(op.T @ op), X=X, largest=True, niter=1000, tol=tol)
+        return squares.sqrt().cpu().numpy()
 
-    methods = {
-        "scipy svds": scipy,
-        "lanczos": ours("lanczos", tol=1e-5),
-        "paper": ours("paper", tol=1e-3),
-        "paper-literal": ours("paper-literal"),
+    return {
+        "scipy svds": Method([partial(scipy, "arpack", 0)], 1e-6),
+        "scipy svds, loosest tol": Method(partial(scipy, "arpack", 0.1**i) for i in range(1, 8)),
+        "scipy svds, PROPACK": Method([partial(scipy, "propack", 0)]),
+        "torch.svd_lowrank": Method([partial(lowrank, 2)], math.inf),
+        "torch.svd_lowrank, more iterations": Method(partial(lowrank, 2**i) for i in range(2, 9)),
+        "torch.lobpcg": Method(partial(lobpcg, 0.1**i) for i in range(1, 6)),
+        "lanczos": Method([partial(ours, "lanczos", tol=1e-5)], 1e-6),
+        "paper": Method([partial(ours, "paper", tol=1e-3)], 1e-3),
+        "paper-literal": Method([partial(ours, "paper-literal")], math.inf),
     }
-    rows, true, peer = [], np.zeros(k), (1, 1)
-    for method, solve in methods.items():
-        start = time.perf_counter()
-        S, samples, sequential = solve()
-        seconds = time.perf_counter() - start
-        if method == "scipy svds":
-            true, peer = S, (samples, sequential)
-        error = float(np.abs(S - true).max() / true[0])
-        assert error <= EQUAL[method], f"{label}: {method} differs from scipy by {error:.1e}"
+
+
+def _network(label: str, op: ls.LinearInterpreter, k: int) -> list[dict]:
+    # The judge is scipy in float64: nobody's rounding but the products' own.
+    judge = Counter(op, torch.float64).to_scipy()
+    true = np.sort(svds(judge, k=k, rng=np.random.default_rng(0))[1])
+    rows, counter = [], Counter(op, op.dtype)
+    for name, method in _methods(counter, k).items():
+        for solve in method.settings:
+            counter.reset()
+            start = time.perf_counter()
+            S = solve()
+            seconds = time.perf_counter() - start
+            error = float(np.abs(np.sort(S) / true - 1).max())
+            if error <= method.equal:
+                break
+        else:
+            raise RuntimeError(f"{label}: values by {name} differ by {error:.1e}")
         rows.append(
             {
                 "network": label,
-                "method": method,
-                "samples": samples,
-                "over scipy's": samples / peer[0],
-                "in sequence": sequential,
-                "part of scipy's": sequential / peer[1],
+                "method": name,
+                "samples": counter.samples,
+                "in sequence": counter.batches,
                 "differs by": error,
                 "seconds": seconds,
             }
         )
-    return rows
+    peer = rows[0]
+    return [
+        {**row, **{f"{c}, of scipy's": row[c] / peer[c] for c in ("samples", "in sequence")}}
+        for row in rows
+    ]
