@@ -100,6 +100,7 @@ def run(device: torch.device, quick: bool = False) -> list[dict]:
     """
     rows = []
     for name, network in _networks(quick).items():
+        print(f"benchmarks: memory of {name}", file=sys.stderr)
         model = network.build()
         cases = [(1, way) for way in WAYS if way not in LEFT_OUT and applies(way, model)]
         for probes, way in cases + [(8, way) for way in PAPER]:

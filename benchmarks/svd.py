@@ -78,6 +78,7 @@ def run(device: torch.device, quick: bool = False) -> list[dict]:
         except OSError as missing:  # no way to the weights
             print(f"benchmarks: {label} is left out: {missing}", file=sys.stderr)
             continue
+        print(f"benchmarks: {label}", file=sys.stderr)
         rows += _network(label, op, 4 if quick else 10)
     return rows
 
