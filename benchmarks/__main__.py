@@ -87,17 +87,20 @@ def main() -> int:
     if arguments.json:
         arguments.json.parent.mkdir(parents=True, exist_ok=True)
     seconds: dict[str, int] = {}
-    results: dict[str, object] = {"machine": machine(), "command": sys.argv[1:]}
+    results: dict[str, object] = {
+        "machine": machine(),
+        "command": sys.argv[1:],
+        "seconds": seconds,
+    }
     for name in arguments.name or BENCHMARKS:
         start = time.perf_counter()
         rows = BENCHMARKS[name](torch.device(arguments.device), arguments.quick)
         seconds[name], results[name] = round(time.perf_counter() - start), rows
         print(f"\n{name}, {seconds[name]} s\n{aligned(rows)}", flush=True)
-    results["seconds"] = seconds
-    if arguments.json:
-        partial = arguments.json.with_name(arguments.json.name + ".part")
-        partial.write_text(json.dumps(results, indent=1))
-        os.replace(partial, arguments.json)
+        if arguments.json:  # after each, so that an interrupt loses one
+            partial = arguments.json.with_name(arguments.json.name + ".part")
+            partial.write_text(json.dumps(results, indent=1))
+            os.replace(partial, arguments.json)
     return 0
 
 

@@ -58,11 +58,12 @@ class Counter(ls.MatrixFreeOperator):
 
 class Method(NamedTuple):
     """Ways to the singular values, in any order, one for each setting; the first that is within
-    `equal` of the true ones, over each value, counts.
+    `equal` of the true ones, over each value, counts, or the last. What is `ours` must be.
     """
 
     settings: Iterable[Callable[[], np.ndarray]]
     equal: float = 1e-5  # as lanczos's tol
+    ours: bool = False
 
 
 def run(device: torch.device, quick: bool = False) -> list[dict]:
@@ -112,15 +113,15 @@ def _methods(op: ls.MatrixFreeOperator, k: int) -> dict[str, Method]:
         return squares.sqrt().cpu().numpy()
 
     return {
-        "scipy svds": Method([partial(scipy, "arpack", 0)], 1e-6),
+        "scipy svds": Method([partial(scipy, "arpack", 0)]),
         "scipy svds, loosest tol": Method(partial(scipy, "arpack", 0.1**i) for i in range(1, 8)),
         "scipy svds, PROPACK": Method([partial(scipy, "propack", 0)]),
-        "torch.svd_lowrank": Method([partial(lowrank, 2)], math.inf),
-        "torch.svd_lowrank, more iterations": Method(partial(lowrank, 2**i) for i in range(2, 9)),
+        "torch.svd_lowrank": Method([partial(lowrank, 2)]),
+        "torch.svd_lowrank, more iterations": Method(partial(lowrank, 2**i) for i in range(2, 6)),
         "torch.lobpcg": Method(partial(lobpcg, 0.1**i) for i in range(1, 6)),
-        "lanczos": Method([partial(ours, "lanczos", tol=1e-5)], 1e-6),
-        "paper": Method([partial(ours, "paper", tol=1e-3)], 1e-3),
-        "paper-literal": Method([partial(ours, "paper-literal")], math.inf),
+        "lanczos": Method([partial(ours, "lanczos", tol=1e-5)], 1e-6, ours=True),
+        "paper": Method([partial(ours, "paper", tol=1e-3)], 1e-3, ours=True),
+        "paper-literal": Method([partial(ours, "paper-literal")]),
     }
 
 
@@ -138,7 +139,7 @@ def _network(label: str, op: ls.LinearInterpreter, k: int) -> list[dict]:
             error = float(np.abs(np.sort(S) / true - 1).max())
             if error <= method.equal:
                 break
-        else:
+        if method.ours and error > method.equal:
             raise RuntimeError(f"{label}: values by {name} differ by {error:.1e}")
         rows.append(
             {
