@@ -101,7 +101,10 @@ class Replay(Interception):
     def fused(self, rule: Fused, *args, **kwargs):
         with DisableTorchFunction():
             args, kwargs = self._constants(args), self._constants(kwargs)
-            return rule.frozen(self._next(args[0]), self.affine, *args, **kwargs)
+            return self.frozen(rule, self._next(args[0]), args, kwargs)
+
+    def frozen(self, rule: Fused, decision: Decision, args: tuple, kwargs: dict) -> Tensor:
+        return rule.frozen(decision, self.affine, *args, **kwargs)
 
     def overwrite(self, rule, target, *args, **kwargs):
         if not isinstance(rule, Fused):
