@@ -52,9 +52,9 @@ A doubled batch of 64 x height x 512 channels and pixels, against the same in to
 The pixels that fit lie on the line through the peaks of two measured sizes; a third confirms it to
 10 %.""",
     "ledger": """## The ledger beside FullGrad
-FullGrad is input gradients and bias gradients by plain autograd; the ledger also counts what is no
-layer's bias, keeps no gradients, and takes twice the time: it finds the offsets in a pass of its
-own, which FullGrad reads off the layers.""",
+FullGrad is input gradients and bias gradients by plain autograd: a pass forward and one back. So it
+is for the ledger, which also counts what is no layer's bias, and keeps no gradients; where a
+network's calls are short, following them in Python counts.""",
     "svd": """## Singular values
 The ten largest, see [svd.md](svd.md).""",
 }

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import torch
@@ -41,7 +42,7 @@ class Linear:
 
     def allows(self, probes: list[int], named: dict[str, int]) -> bool:
         """Whether the call is linear, from the number of probes in each of its arguments."""
-        inside = sum(n for i, n in enumerate(probes) if i in self.at)
+        inside = sum([probes[i] for i in self.at if i < len(probes)])
         total = sum(probes)
         for name, n in named.items():
             total += n
@@ -67,7 +68,7 @@ class Linear:
     def _without_constants(self, function: Callable, probes: CountProbes, args, kwargs):
         if self.bias is not None:
             at, name = self.bias
-            args = tuple(None if i == at else a for i, a in enumerate(args))
+            args = (*args[:at], None, *args[at + 1 :]) if at < len(args) else args
             kwargs = {k: v for k, v in kwargs.items() if k != name}
         elif not self.one:
             kept = 0 if writes_in_place(function) else -1
@@ -85,6 +86,7 @@ class Linear:
 _IN_PLACE = {"__setitem__", "__iadd__", "__isub__", "__imul__", "__itruediv__", "__ipow__"}
 
 
+@cache
 def writes_in_place(function: Any) -> bool:
     """Whether a function writes its result into its first argument, by torch's convention."""
     name = getattr(function, "__name__", "")
@@ -113,7 +115,7 @@ def _batch_norm(function: Callable, probes: CountProbes, args: tuple, kwargs: di
 
 
 def _bias(function: Callable, probes: CountProbes, args: tuple, kwargs: dict) -> Tensor:
-    def per_channel(input, weight, bias=None, *_, **__):
+    def per_channel(input, weight, bias, *_, **__):
         return bias.view(-1, *[1] * (weight.dim() - 2))
 
     return per_channel(*args, **kwargs)
