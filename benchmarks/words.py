@@ -31,8 +31,9 @@ A doubled batch of 64 channels of height x 512 pixels, against the same in torch
 and compiled. "Of a copy" is the speed in bytes that must move, over that of copying a tensor.""",
     "scaling": """## How cost grows""",
     "ledger": """## The ledger beside FullGrad
-FullGrad is input gradients and bias gradients by plain autograd; the ledger also counts what is no
-layer's bias, and keeps no gradients.""",
+FullGrad is input gradients and bias gradients by plain autograd: a pass forward and one back. So it
+is for the ledger, which also counts what is no layer's bias, and keeps no gradients; where a
+network's calls are short, following them in Python counts.""",
     "svd": """## Singular values
 The ten largest of F at a photo of a cat, in float32, see [svd.md](svd.md). "Samples" counts every
 probe, "in sequence" batches one after another. "Differs by" is the largest relative difference to

@@ -112,8 +112,8 @@ class Interception(TorchFunctionMode):
                 return 1
             base = value._base  # somebody may have written into what this is a view of
             return int(base is not None and getattr(base, "_linscope_run", None) == self.token)
-        if isinstance(value, tuple | list):
-            return sum(map(self.probes, value))
+        if isinstance(value, (tuple, list)):
+            return sum([self.probes(v) for v in value if not isinstance(v, int)])
         return 0
 
     def _mark(self, value: Any) -> None:

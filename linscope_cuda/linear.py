@@ -1,5 +1,5 @@
-"""Functions that are linear in the probe already: which of their arguments may hold it, and their
-part without offsets.
+"""Functions that are linear in the probe already: which of their arguments may hold it, their part
+without offsets, and their offsets.
 
 `y = A x + c` of such a function comes from its constants (a bias, an added number). F x and F^T u
 need A x alone, and need it without subtraction: a small column of F would drown in a large
@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import torch
@@ -25,21 +26,23 @@ _OTHER_NAMES = ("other", "src", "source", "value", "values", "end", "mat2", "vec
 
 @dataclass(frozen=True)
 class Linear:
-    """Where the probe may be among a function's arguments, and how to get A x alone.
+    """Where the probe may be among a function's arguments, and how to get A x and c apart.
 
     `at`: the positions that may hold it, together or only `one` of them. A constant there is an
     offset; so is the argument `bias` = (position, name). `homogeneous` replaces all this where
-    a function needs a way of its own.
+    a function needs a way of its own. `offset` gives c, or what broadcasts to it, quicker than the
+    function itself does, called with zeros.
     """
 
     at: tuple[int, ...] = (0,)
     one: bool = False
     bias: tuple[int, str] | None = None
     homogeneous: Callable[..., Any] | None = None
+    offset: Callable[..., Tensor] | None = None
 
     def allows(self, probes: list[int], named: dict[str, int]) -> bool:
         """Whether the call is linear, from the number of probes in each of its arguments."""
-        inside = sum(n for i, n in enumerate(probes) if i in self.at)
+        inside = sum([probes[i] for i in self.at if i < len(probes)])
         total = sum(probes)
         for name, n in named.items():
             total += n
@@ -51,9 +54,21 @@ class Linear:
         """A x alone. A tensor that is written into must hold no offset any more."""
         if self.homogeneous is not None:
             return self.homogeneous(function, probes, args, kwargs)
+        args, kwargs = self._without_constants(function, probes, args, kwargs)
+        return function(*args, **kwargs)
+
+    def has_offset(self, function: Callable, probes: CountProbes, args, kwargs) -> bool:
+        """Whether a call may add a c."""
+        if self.homogeneous is not None or (writes_in_place(function) and not probes(args[0])):
+            return True
+        left, named = self._without_constants(function, probes, args, kwargs)
+        same = all(a is b for a, b in zip(args, left, strict=True))
+        return not same or any(v is not named.get(k) for k, v in kwargs.items())
+
+    def _without_constants(self, function: Callable, probes: CountProbes, args, kwargs):
         if self.bias is not None:
             at, name = self.bias
-            args = tuple(None if i == at else a for i, a in enumerate(args))
+            args = (*args[:at], None, *args[at + 1 :]) if at < len(args) else args
             kwargs = {k: v for k, v in kwargs.items() if k != name}
         elif not self.one:
             kept = 0 if writes_in_place(function) else -1
@@ -65,12 +80,13 @@ class Linear:
                 k: _only_probes(v, probes) if k in (*_FIRST_NAMES, *_OTHER_NAMES) else v
                 for k, v in kwargs.items()
             }
-        return function(*args, **kwargs)
+        return args, kwargs
 
 
 _IN_PLACE = {"__setitem__", "__iadd__", "__isub__", "__imul__", "__itruediv__", "__ipow__"}
 
 
+@cache
 def writes_in_place(function: Any) -> bool:
     """Whether a function writes its result into its first argument, by torch's convention."""
     name = getattr(function, "__name__", "")
@@ -82,7 +98,9 @@ def _only_probes(value: Any, probes: CountProbes) -> Any:
     if isinstance(value, Tensor):
         return value if probes(value) else value.new_zeros(()).expand(value.shape)
     if isinstance(value, tuple | list):
-        return type(value)(_only_probes(v, probes) for v in value)
+        kept = [_only_probes(v, probes) for v in value]
+        same = all(a is b for a, b in zip(value, kept, strict=True))
+        return value if same else type(value)(kept)
     return type(value)(0) if isinstance(value, int | float | complex) else value
 
 
@@ -94,6 +112,30 @@ def _batch_norm(function: Callable, probes: CountProbes, args: tuple, kwargs: di
         return input * scale.to(input.dtype).view(-1, *[1] * (input.dim() - 2))
 
     return scaled(*args, **kwargs)
+
+
+def _bias(function: Callable, probes: CountProbes, args: tuple, kwargs: dict) -> Tensor:
+    def per_channel(input, weight, bias, *_, **__):
+        return bias.view(-1, *[1] * (weight.dim() - 2))
+
+    return per_channel(*args, **kwargs)
+
+
+def _shift(function: Callable, probes: CountProbes, args: tuple, kwargs: dict) -> Tensor:
+    def of_one_pixel(input, *others, **named):
+        zero = input.new_zeros(1, input.shape[1], *[1] * (input.dim() - 2))
+        return function(zero, *others, **named)
+
+    return of_one_pixel(*args, **kwargs)
+
+
+def _of_one_entry(function: Callable, probes: CountProbes, args: tuple, kwargs: dict) -> Tensor:
+    """c of a function that works entry by entry."""
+
+    def zero(value):
+        return value.new_zeros([1] * value.dim()) if probes(value) else value
+
+    return function(*map(zero, args), **{k: zero(v) for k, v in kwargs.items()})
 
 
 def _difference(function: Callable, probes: CountProbes, args: tuple, kwargs: dict) -> Any:
@@ -122,8 +164,8 @@ def _properties(*names: str) -> list[Any]:
     return [getattr(Tensor, n).__get__ for n in names]
 
 
-_BIAS = Linear(bias=(2, "bias"))
-_SUM = Linear(at=(0, 1))
+_BIAS = Linear(bias=(2, "bias"), offset=_bias)
+_SUM = Linear(at=(0, 1), offset=_of_one_entry)
 _PRODUCT = Linear(at=(0, 1), one=True)
 
 _TABLE: list[tuple[Linear, list[Any]]] = [
@@ -132,7 +174,7 @@ _TABLE: list[tuple[Linear, list[Any]]] = [
         [F.linear, *_functionals("conv1d", "conv2d", "conv3d")]
         + _functionals("conv_transpose1d", "conv_transpose2d", "conv_transpose3d"),
     ),
-    (Linear(homogeneous=_batch_norm), _functionals("batch_norm")),
+    (Linear(homogeneous=_batch_norm, offset=_shift), _functionals("batch_norm")),
     (Linear(bias=(3, "value")), [F.pad]),
     (
         _SUM,

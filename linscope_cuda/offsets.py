@@ -1,7 +1,7 @@
 """What each call of a frozen network adds whatever its input is, and the gradients that meet it.
 
 The frozen network is a chain of calls y = A x + c. Run on zeros, without offsets, it is zero
-everywhere: there a call with its offset gives c itself, without subtraction. The gradient of an
+everywhere: there a call made with its offset, beside the run, gives c itself. The gradient of an
 output with respect to the call's result is q, and <q, c> is what the call adds to that output.
 """
 
@@ -16,18 +16,19 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .interception import owner, write_over
+from .interception import owner
 from .interpreter import LinearInterpreter
 from .linear import Linear, writes_in_place
 from .replay import Replay
 from .rules import Fused, UnscopedOperation
+from .rules.entry import Decision
 from .tape import Tape
 
 
 @dataclass(frozen=True)
 class Offset:
-    """c of a call, for one sample; `shape` is that of the call's result. `value` has extent 1
-    wherever c is the same all along a dimension.
+    """c of a call, for one sample; `shape` is that of the call's result, to which `value`
+    broadcasts.
     """
 
     name: str
@@ -59,82 +60,72 @@ class Offset:
         return differ[0]
 
 
+# (number, offset, q), in every reverse pass through a graph.
+Meet = Callable[[int, Offset, Tensor], Tensor | None]
+
+
 def contribution(q: Tensor, c: Tensor) -> Tensor:
     """q * c entry by entry; of complex numbers, their real and imaginary parts each."""
     return torch.complex(q.real * c.real, q.imag * c.imag) if q.is_complex() else q * c
 
 
-class _Calls(Replay):
-    """The frozen network without its offsets, told the result of each call that may have one."""
+class Taps(Replay):
+    """A run of the frozen network without its offsets on zeros, in a graph. Each gradient q that
+    reaches a call with an offset goes to `meet(number, offset, q)`; what that returns takes q's
+    place, if not None.
 
-    def __init__(self, op: LinearInterpreter, tape: Tape):
-        super().__init__(op.model, tape, affine=False, policy=op.policy)
-
-    def result(self, y: Any) -> None:
-        """A call's result, or the tensor that it wrote into."""
-
-    def on_linear(self, entry: Linear, func: Any, args: tuple, kwargs: dict) -> Any:
-        y = super().on_linear(entry, func, args, kwargs)
-        self.result(owner(args[0]) if writes_in_place(func) else y)
-        return y
-
-    def fused(self, rule: Fused, *args: Any, **kwargs: Any) -> Tensor:
-        y = super().fused(rule, *args, **kwargs)
-        self.result(y)
-        return y
-
-    def overwrite(self, rule: Any, target: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-        if isinstance(rule, Fused):  # as with a graph: both runs make the same calls
-            return write_over(target, self.apply(rule, target, *args, **kwargs))
-        return super().overwrite(rule, target, *args, **kwargs)
-
-
-class _Search(_Calls):
-    """Run on one sample of zeros: each call's offset, None where it has none."""
-
-    def __init__(self, op: LinearInterpreter, tape: Tape):
-        super().__init__(op, tape)
-        self.found: list[list[Offset | None]] = []
-
-    def on_linear(self, entry: Linear, func: Any, args: tuple, kwargs: dict) -> Any:
-        offset = _written if writes_in_place(func) else _returned
-        self._note(func, offset(func, args, kwargs))
-        return super().on_linear(entry, func, args, kwargs)
-
-    def fused(self, rule: Fused, *args: Any, **kwargs: Any) -> Tensor:
-        at, self.affine = self.position, True
-        self._note(self.function, Replay.fused(self, rule, *args, **kwargs))
-        self.position, self.affine = at, False
-        return super().fused(rule, *args, **kwargs)
-
-    def _note(self, func: Any, c: Any) -> None:
-        name = self.where(self.function or func)
-        self.found.append([_offset(name, value) for value in _tensors(c)])
-
-
-class Taps(_Calls):
-    """Calls `meet(number, offset, q)` with each gradient q that reaches a call with an offset, in
-    every reverse pass through this run's graph; what it returns takes q's place, if not None.
+    Finds the offsets, on one sample, or is told those that were `found`, call by call.
     """
 
-    def __init__(
-        self,
-        op: LinearInterpreter,
-        tape: Tape,
-        found: list[list[Offset | None]],
-        meet: Callable[[int, Offset, Tensor], Tensor | None],
-    ):
-        super().__init__(op, tape)
-        self.found = iter(found)
-        self.meet = meet
+    meet: Meet
+
+    def __init__(self, op: LinearInterpreter, tape: Tape, found: list[list[Offset | None]] | None):
+        super().__init__(op.model, tape, affine=False, policy=op.policy)
+        self.known = None if found is None else iter(found)
+        self.found: list[list[Offset | None]] = []
         self.count = 0
 
-    def result(self, y: Any) -> None:
-        for tensor, offset in zip(_tensors(y), next(self.found), strict=True):
+    def on_linear(self, entry: Linear, func: Any, args: tuple, kwargs: dict) -> Any:
+        c = self._c(entry, func, args, kwargs) if self.known is None else None
+        y = super().on_linear(entry, func, args, kwargs)
+        self._tap(owner(args[0]) if writes_in_place(func) else y, c, func)
+        return y
+
+    def frozen(self, rule: Fused, decision: Decision, args: tuple, kwargs: dict) -> Tensor:
+        with torch.no_grad():
+            c = rule.offset(decision, *args, **kwargs) if self.known is None else None
+        y = super().frozen(rule, decision, args, kwargs)
+        self._tap(y, c, self.function)
+        return y
+
+    @torch.no_grad()
+    def _c(self, entry: Linear, func: Any, args: tuple, kwargs: dict) -> Any:
+        if not entry.has_offset(func, self.probes, args, kwargs):
+            return None
+        if writes_in_place(func):
+            return _written(func, args, kwargs)
+        if entry.offset is not None:
+            return entry.offset(func, self.probes, args, kwargs)
+        return func(*args, **kwargs)
+
+    def _tap(self, result: Any, c: Any, func: Any) -> None:
+        results = _tensors(result)
+        if self.known is None:
+            values = _tensors(c) or [None] * len(results)
+            pairs = zip(results, values, strict=True)
+            self.found.append([self._offset(func, y, value) for y, value in pairs])
+        offsets = self.found[-1] if self.known is None else next(self.known)
+        for tensor, offset in zip(results, offsets, strict=True):
             if offset is not None:
                 if tensor.requires_grad:
                     tensor.register_hook(self._hook(self.count, offset))
                 self.count += 1
+
+    def _offset(self, func: Any, y: Tensor, c: Tensor | None) -> Offset | None:
+        if c is None or not (c.is_floating_point() or c.is_complex()) or not c.any():
+            return None
+        value = c.detach().reshape([1] * (y.dim() - c.dim()) + list(c.shape))
+        return Offset(self.where(self.function or func), value, y.shape)
 
     def _hook(self, number: int, offset: Offset) -> Callable[[Tensor], Tensor | None]:
         return lambda q: self.meet(number, offset, q)
@@ -151,25 +142,29 @@ class Offsets:
     def __init__(self, op: LinearInterpreter):
         self.op = op
         self.tape = op.tape if op.storage != "none" else _recorded(op)
-        search = _Search(op, self.tape)
-        with torch.no_grad():
-            op._run(search, torch.zeros_like(op.x0))
+        self._of_one = self._run(1)
         op._passes += 1
-        self._found = search.found
-        self.list = [o for offsets in search.found for o in offsets if o is not None]
+        self._found = self._of_one[0].found
+        self.list = [o for offsets in self._found for o in offsets if o is not None]
 
-    def graph(
-        self, samples: int, meet: Callable[[int, Offset, Tensor], Tensor | None]
-    ) -> Callable[[Tensor], Tensor]:
-        """F^T u for batches of that many samples, in a graph that is built once."""
+    def _run(
+        self, samples: int, found: list[list[Offset | None]] | None = None
+    ) -> tuple[Taps, Tensor, Tensor]:
+        """A run with its probe and the graph's end."""
         op = self.op
-        taps = Taps(op, self.tape, self._found, meet)
+        taps = Taps(op, self.tape, found)
         probe = op._zeros(samples, *op.input_shape).requires_grad_()
         with torch.enable_grad():
-            y = op._run(taps, probe)
+            return taps, probe, op._run(taps, probe)
+
+    def graph(self, samples: int, meet: Meet) -> Callable[[Tensor], Tensor]:
+        """F^T u for batches of that many samples, in a graph that is built once."""
+        op = self.op
+        taps, probe, y = self._of_one if samples == 1 else self._run(samples, self._found)
 
         def transposed(u: Tensor) -> Tensor:
             op._passes += samples
+            taps.meet = meet
             with op.network.settings(op.device), torch.no_grad():
                 return torch.autograd.grad(y, probe, u, retain_graph=True)[0]
 
@@ -205,21 +200,6 @@ def _recorded(op: LinearInterpreter) -> Tape:
 def _tensors(value: Any) -> list[Tensor]:
     values = value if isinstance(value, tuple | list) else [value]
     return [v for v in values if isinstance(v, Tensor)]
-
-
-def _offset(name: str, c: Tensor) -> Offset | None:
-    shape = c.shape
-    if not (c.is_floating_point() or c.is_complex()) or not c.any():
-        return None
-    for dim, extent in enumerate(shape):
-        first = c.narrow(dim, 0, 1)
-        if extent > 1 and (c == first).all():
-            c = first
-    return Offset(name, c.detach().clone(), shape)
-
-
-def _returned(func: Any, args: tuple, kwargs: dict) -> Any:
-    return func(*args, **kwargs)
 
 
 def _written(func: Any, args: tuple, kwargs: dict) -> Tensor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from fnmatch import fnmatchcase
+from functools import cache
 from typing import Any
 
 from torch.overrides import resolve_name
@@ -12,6 +13,7 @@ POLICIES = ("paper", "paper-literal", "centered", "taylor")
 FACTORS = ("first", "second")
 
 
+@cache  # torch looks names up slowly
 def function_name(func: Any) -> str:
     """As one writes it: torch.nn.functional.relu."""
     return resolve_name(func) or getattr(func, "__name__", str(func))

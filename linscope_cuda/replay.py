@@ -82,10 +82,8 @@ class Replay(Interception):
 
     def run(self, forward, x):
         self.position = 0
-        self.storages: set[int] = set()
         self.stand_ins = _StandIns()
-        with saved_tensors_hooks(self._save, _restore):
-            y = super().run(forward, x)
+        y = super().run(forward, x)
         if self.position < len(self.tape):
             entry = self.tape.entries[self.position]
             raise TapeMismatch(f"the replay ended before the recorded call {entry}")
@@ -100,8 +98,12 @@ class Replay(Interception):
 
     def fused(self, rule: Fused, *args, **kwargs):
         with DisableTorchFunction():
-            args, kwargs = self._constants(args), self._constants(kwargs)
-            return rule.frozen(self._next(args[0]), self.affine, *args, **kwargs)
+            if torch.is_grad_enabled():
+                args, kwargs = self._constants(args), self._constants(kwargs)
+            return self.frozen(rule, self._next(args[0]), args, kwargs)
+
+    def frozen(self, rule: Fused, decision: Decision, args: tuple, kwargs: dict) -> Tensor:
+        return rule.frozen(decision, self.affine, *args, **kwargs)
 
     def overwrite(self, rule, target, *args, **kwargs):
         if not isinstance(rule, Fused):
@@ -116,10 +118,8 @@ class Replay(Interception):
         args, kwargs = self._constants(args), self._constants(kwargs)
         self.saving = func
         self.storages = set(self._probe_storages((args, kwargs)))
-        try:
+        with saved_tensors_hooks(self._save, _restore):
             return self._linear(entry, func, args, kwargs)
-        finally:
-            self.storages = set()
 
     def _linear(self, entry: Linear, func: Any, args: tuple, kwargs: dict) -> Any:
         if self.affine:

@@ -33,6 +33,10 @@ class Fused(ABC):
     def frozen(self, decision: Decision, affine: bool, *args: Any, **kwargs: Any) -> Tensor:
         """A x + c with a recorded decision, or A x alone where not `affine`."""
 
+    def offset(self, decision: Decision, zeros: Tensor, *args: Any, **kwargs: Any) -> Tensor | None:
+        """c, or what broadcasts to it; None where the function never has one."""
+        return self.frozen(decision, True, zeros, *args, **kwargs)
+
     def frozen_(self, decision: Decision, affine: bool, input: Tensor, *args, **kwargs) -> Tensor:
         """`frozen` in the memory of its input."""
         return input.copy_(self.frozen(decision, affine, input, *args, **kwargs))

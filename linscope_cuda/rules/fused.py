@@ -25,6 +25,9 @@ class Relu(Fused):
     def frozen_(self, decision, affine, input):
         return self._frozen_(decision, input, 0.0)
 
+    def offset(self, decision, zeros, *args, **kwargs):
+        return None
+
     @staticmethod
     def _frozen_(decision, input, negative_slope):
         bits, last = decision["open"], decision["channels_last"]
@@ -105,6 +108,9 @@ class Gate(Fused):
         shift = ops.gate_shift(self.kind(*args, **kwargs)) if affine else 0.0
         return ops.gate_frozen(input, decision["gate"], shift)
 
+    def offset(self, decision, zeros, *args, **kwargs):
+        return zeros.new_full((), ops.gate_shift(self.kind(*args, **kwargs)))
+
 
 class MaxPool2d(Fused):
     """The reference's winners, read in every probe."""
@@ -142,6 +148,9 @@ class MaxPool2d(Fused):
         return ops.max_pool2d_frozen(
             input, decision["winners"], kernel_size, stride, padding, dilation
         )
+
+    def offset(self, decision, zeros, *args, **kwargs):
+        return None
 
 
 class InstanceNorm(Fused):
@@ -189,3 +198,7 @@ class InstanceNorm(Fused):
             return ops.instance_norm_frozen(input, None, scale, None)
         shift = None if bias is None else bias.to(rstd.dtype).expand_as(rstd)
         return ops.instance_norm_frozen(input, mean, scale, shift)
+
+    def offset(self, decision, zeros, *args, **kwargs):
+        pixel = zeros.new_zeros(*zeros.shape[:2], *[1] * (zeros.dim() - 2))
+        return self.frozen(decision, True, pixel, *args, **kwargs)
