@@ -42,14 +42,14 @@ void for_rows(const PoolShape& shape, int64_t first, int64_t last, int64_t steps
   const Planes& out = shape.out;
   const int width = out.channels_last ? out.channels : 1;
   const int64_t groups = out.channels / width;
-  parallel_for((last - first) * groups * out.height, out.width * width * steps,
-               [&](int64_t begin, int64_t end) {
-                 for (int64_t line = begin; line < end; ++line) {
-                   f(Row{first + line / out.height / groups,
-                         static_cast<int>(line / out.height % groups),
-                         static_cast<int>(line % out.height), width});
-                 }
-               });
+  parallel_for(
+      (last - first) * groups * out.height, out.width * width * steps,
+      [&](int64_t begin, int64_t end) {
+        for (int64_t line = begin; line < end; ++line) {
+          f(Row{first + line / out.height / groups, static_cast<int>(line / out.height % groups),
+                static_cast<int>(line % out.height), width});
+        }
+      });
 }
 
 // The reference's winners of a row, all of its columns at a time: tap after tap, so that the inner
@@ -179,11 +179,12 @@ struct Cpu {
     return planes.base(sample, row.channel) + planes.pixel(row.row, 0);
   }
 
-  // Fetches what the next row of outputs will be the first to need: winners jump between the rows of
-  // their window, which the processor does not foresee. Inlined, since GCC drops calls of a function
-  // that only fetches.
+  // Fetches what the next row of outputs will be the first to need: winners jump between the rows
+  // of their window, which the processor does not foresee. Inlined, since GCC drops calls of a
+  // function that only fetches.
   template <typename T>
-  [[gnu::always_inline]] static void expect(const PoolShape& shape, const Row& row, const T* plane) {
+  [[gnu::always_inline]] static void expect(const PoolShape& shape, const Row& row,
+                                            const T* plane) {
     const Window& w = shape.window;
     const int span = (w.kernel_h - 1) * w.dilation_h + 1;
     const int end = (row.row + 1) * w.stride_h - w.padding_h + span;

@@ -32,7 +32,7 @@ struct Format<float> {
   using Bits = uint32_t;
   using Integer = int32_t;
   static constexpr int digits = 23, bias = 127, terms = 8;
-  static constexpr float zero_below = -104, infinite_above = 89;        // of exp
+  static constexpr float zero_below = -104, infinite_above = 89;  // of exp
   static constexpr float ln2_high = 0x1.62e4p-1f, ln2_low = 0x1.7f7d1cp-20f;
 };
 template <>
