@@ -59,10 +59,10 @@ struct Slopes {
   }
 };
 
-// Calls f(first, count) for tiles of the references' elements that stay in the first cache; probes
-// lie elements_of(shape) further each.
+// Of all references: so far apart lie an element's probes.
 int64_t elements_of(const BatchShape& shape) { return shape.references * shape.sample_size; }
 
+// Calls f(first, count) for tiles of the references' elements that stay in the first cache.
 template <typename F>
 void for_tiles(const BatchShape& shape, const F& f) {
   const int64_t elements = elements_of(shape), tiles = (elements + kTile - 1) / kTile;

@@ -52,7 +52,8 @@ struct Clamp {
 // ---- Smooth switches: the decision is the gate's value A(x0); y = A(x0) x + shift. ----
 
 // tanh(z) / z and its derivative. Near 0 the derivative is summed as a series of sinh(2z) - 2z,
-// since the quotient's numerator cancels there.
+// since the quotient's numerator cancels there. Both are computed: a branch would keep loops from
+// becoming vector code.
 template <typename T>
 LINSCOPE_FN T tanh_over(T z) {
   return z == T(0) ? T(1) : smooth::tanh(z) / z;
