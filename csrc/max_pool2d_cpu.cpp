@@ -9,6 +9,8 @@ namespace {
 
 using namespace linscope;
 
+constexpr int64_t kLine = 64;  // bytes of a line of cache
+
 // How far each tap lies from its window's corner, in elements, where a plane's pixels are `pixel`
 // elements apart.
 std::vector<int64_t> tap_offsets(const PoolShape& shape, int64_t pixel) {
@@ -25,7 +27,7 @@ std::vector<int64_t> tap_offsets(const PoolShape& shape, int64_t pixel) {
 // A row of outputs: `width` neighbours in memory share a column, one channel of a contiguous sample
 // or all of a channels_last one.
 struct Row {
-  int64_t reference;
+  int64_t sample;
   int channel, row, width;
 
   int64_t corner(const PoolShape& shape) const {
@@ -34,20 +36,20 @@ struct Row {
   }
 };
 
+// Rows of the samples [first, last), with about so many steps for each output.
 template <typename F>
-void for_rows(const PoolShape& shape, const F& f) {
+void for_rows(const PoolShape& shape, int64_t first, int64_t last, int64_t steps, const F& f) {
   const Planes& out = shape.out;
   const int width = out.channels_last ? out.channels : 1;
   const int64_t groups = out.channels / width;
-  const int64_t work =
-      shape.samples / shape.references + shape.window.kernel_h * shape.window.kernel_w;
-  parallel_for(shape.references * groups * out.height, out.width * width * work,
-               [&](int64_t begin, int64_t end) {
-                 for (int64_t line = begin; line < end; ++line) {
-                   f(Row{line / out.height / groups, static_cast<int>(line / out.height % groups),
-                         static_cast<int>(line % out.height), width});
-                 }
-               });
+  parallel_for(
+      (last - first) * groups * out.height, out.width * width * steps,
+      [&](int64_t begin, int64_t end) {
+        for (int64_t line = begin; line < end; ++line) {
+          f(Row{first + line / out.height / groups, static_cast<int>(line / out.height % groups),
+                static_cast<int>(line % out.height), width});
+        }
+      });
 }
 
 // The reference's winners of a row, all of its columns at a time: tap after tap, so that the inner
@@ -55,7 +57,7 @@ void for_rows(const PoolShape& shape, const F& f) {
 template <typename T, typename code_t>
 class Contest {
  public:
-  void hold(const PoolShape& shape, const Row& row, const T* plane, code_t* winners) {
+  void hold(const PoolShape& shape, const Row& row, const T* plane, code_t* winners, T* y) {
     const Window& w = shape.window;
     const int columns = shape.out.width, top = row.row * w.stride_h - w.padding_h;
     const Window::Taps rows = Window::taps(top, w.kernel_h, w.dilation_h, shape.in.height);
@@ -72,7 +74,10 @@ class Contest {
       const T* line = plane + shape.in.pixel(top + i * w.dilation_h, 0);
       for (int j = 0; j < w.kernel_w; ++j) tap(shape, row, line, i, j);
     }
-    for (size_t k = 0; k < winner_.size(); ++k) winners[k] = static_cast<code_t>(winner_[k]);
+    for (size_t k = 0; k < winner_.size(); ++k) {
+      winners[k] = static_cast<code_t>(winner_[k]);
+      y[k] = static_cast<T>(best_[k]);
+    }
   }
 
  private:
@@ -117,22 +122,19 @@ struct Cpu {
   template <typename T, typename code_t>
   static void max_pool2d_scope(const PoolShape& shape, const T* x, T* y, code_t* decision,
                                const Guard&) {
-    const std::vector<int64_t> offsets = tap_offsets(shape, shape.in.pixel(0, 1));
-    for_rows(shape, [&](const Row& row) {
+    const int64_t taps = int64_t{shape.window.kernel_h} * shape.window.kernel_w;
+    for_rows(shape, 0, shape.references, taps, [&](const Row& row) {
       thread_local Contest<T, code_t> contest;
-      code_t* winners = decision + at(shape.out, row, row.reference);
-      contest.hold(shape, row, x + shape.in.base(row.reference, row.channel), winners);
-      take(shape, row, offsets, x, winners, y);
+      const int64_t to = at(shape.out, row, row.sample);
+      contest.hold(shape, row, x + shape.in.base(row.sample, row.channel), decision + to, y + to);
     });
+    take(shape, shape.references, x, decision, y);
   }
 
   template <typename T, typename code_t>
   static void max_pool2d_frozen(const PoolShape& shape, const T* x, const code_t* decision, T* y,
                                 const Guard&) {
-    const std::vector<int64_t> offsets = tap_offsets(shape, shape.in.pixel(0, 1));
-    for_rows(shape, [&](const Row& row) {
-      take(shape, row, offsets, x, decision + at(shape.out, row, row.reference), y);
-    });
+    take(shape, 0, x, decision, y);
   }
 
   // A thread has whole planes, so that it can scatter: neighbouring channels of a channels_last
@@ -177,18 +179,47 @@ struct Cpu {
     return planes.base(sample, row.channel) + planes.pixel(row.row, 0);
   }
 
-  template <typename T, typename code_t>
-  static void take(const PoolShape& shape, const Row& row, const std::vector<int64_t>& offsets,
-                   const T* x, const code_t* winners, T* y) {
-    const int64_t step = shape.in.pixel(0, shape.window.stride_w);
-    for (int64_t s = row.reference; s < shape.samples; s += shape.references) {
-      const T* from = x + shape.in.base(s, row.channel);
-      int64_t corner = row.corner(shape), k = 0;
-      T* to = y + at(shape.out, row, s);
-      for (int column = 0; column < shape.out.width; ++column, corner += step) {
-        for (int c = 0; c < row.width; ++c, ++k) to[k] = from[corner + offsets[winners[k]] + c];
-      }
+  // Fetches what the next row of outputs will be the first to need: winners jump between the rows
+  // of their window, which the processor does not foresee. Inlined, since GCC drops calls of a
+  // function that only fetches.
+  template <typename T>
+  [[gnu::always_inline]] static void expect(const PoolShape& shape, const Row& row,
+                                            const T* plane) {
+    const Window& w = shape.window;
+    const int span = (w.kernel_h - 1) * w.dilation_h + 1;
+    const int end = (row.row + 1) * w.stride_h - w.padding_h + span;
+    const int begin = std::max(end - std::min(span, w.stride_h), 0);
+    const int64_t last = shape.in.pixel(std::min(end, shape.in.height), 0);
+    for (int64_t i = shape.in.pixel(begin, 0); i < last; i += kLine / sizeof(T)) {
+      __builtin_prefetch(plane + i);
     }
+  }
+
+  // What the winners won in the samples from `first` on. Samples one after the other: their rows
+  // often lie a power of 2 apart and would drive each other from the cache.
+  template <typename T, typename code_t>
+  static void take(const PoolShape& shape, int64_t first, const T* x, const code_t* decision,
+                   T* y) {
+    const std::vector<int64_t> offsets = tap_offsets(shape, shape.in.pixel(0, 1));
+    const int64_t step = shape.in.pixel(0, shape.window.stride_w);
+    for_rows(shape, first, shape.samples, 1, [&](const Row& row) {
+      const T* plane = x + shape.in.base(row.sample, row.channel);
+      const code_t* winners = decision + at(shape.out, row, row.sample % shape.references);
+      const T* from = plane + row.corner(shape);
+      T* to = y + at(shape.out, row, row.sample);
+      expect(shape, row, plane);
+      if (row.width == 1) return gather(offsets.data(), winners, from, step, shape.out.width, to);
+      for (int column = 0; column < shape.out.width; ++column) {
+        gather(offsets.data(), winners, from, 1, row.width, to);
+        winners += row.width, from += step, to += row.width;
+      }
+    });
+  }
+
+  template <typename T, typename code_t>
+  static void gather(const int64_t* __restrict offsets, const code_t* __restrict winners,
+                     const T* __restrict from, int64_t step, int64_t n, T* __restrict to) {
+    for (int64_t k = 0; k < n; ++k) to[k] = from[k * step + offsets[winners[k]]];
   }
 
   template <typename T, typename code_t>

@@ -7,6 +7,7 @@
 #include <cmath>
 
 #include "shapes.h"
+#include "smooth.h"
 
 namespace linscope {
 
@@ -51,28 +52,29 @@ struct Clamp {
 // ---- Smooth switches: the decision is the gate's value A(x0); y = A(x0) x + shift. ----
 
 // tanh(z) / z and its derivative. Near 0 the derivative is summed as a series of sinh(2z) - 2z,
-// since the quotient's numerator cancels there.
+// since the quotient's numerator cancels there. Both are computed: a branch would keep loops from
+// becoming vector code.
 template <typename T>
 LINSCOPE_FN T tanh_over(T z) {
-  return z == T(0) ? T(1) : std::tanh(z) / z;
+  return z == T(0) ? T(1) : smooth::tanh(z) / z;
 }
 
 template <typename T>
 LINSCOPE_FN T tanh_over_slope(T z) {
-  const T w = T(4) * z * z;
-  if (w < T(1)) {
-    const T tail =
-        T(1) + w / 20 * (1 + w / 42 * (1 + w / 72 * (1 + w / 110 * (1 + w / 156 * (1 + w / 210)))));
-    const T c = std::cosh(z);
-    return T(-2) / T(3) * z * tail / (c * c);
-  }
-  const T t = std::tanh(z);
-  return ((T(1) - t * t) * z - t) / (z * z);
+  const T t = smooth::tanh(z), w = T(4) * z * z, slope = T(1) - t * t;
+  T tail = 1;
+  tail = 1 + w * T(1. / 210) * tail;
+  tail = 1 + w * T(1. / 156) * tail;
+  tail = 1 + w * T(1. / 110) * tail;
+  tail = 1 + w * T(1. / 72) * tail;
+  tail = 1 + w * T(1. / 42) * tail;
+  tail = 1 + w * T(1. / 20) * tail;
+  return w < T(1) ? T(-2) / T(3) * z * tail * slope : (slope * z - t) / (z * z);
 }
 
 template <typename T>
 LINSCOPE_FN T sigmoid(T x) {
-  return T(1) / (T(1) + std::exp(-x));
+  return T(1) / (T(1) + smooth::exp(-x));
 }
 
 template <typename T>
@@ -127,7 +129,7 @@ struct TanhGate {
   static constexpr double shift = 0;
   template <typename T>
   static LINSCOPE_FN T value(T x) {
-    return std::tanh(x);
+    return smooth::tanh(x);
   }
   template <typename T>
   static LINSCOPE_FN T gate(T x) {
@@ -135,7 +137,7 @@ struct TanhGate {
   }
   template <typename T>
   static LINSCOPE_FN T value_slope(T x) {
-    return T(1) - std::tanh(x) * std::tanh(x);
+    return T(1) - smooth::tanh(x) * smooth::tanh(x);
   }
   template <typename T>
   static LINSCOPE_FN T gate_slope(T x) {
@@ -183,7 +185,7 @@ struct NormalCdf {
   }
   template <typename T>
   static LINSCOPE_FN T gate_slope(T x) {
-    return T(0.39894228040143267794) * std::exp(-x * x / 2);
+    return T(0.39894228040143267794) * smooth::exp(-x * x / 2);
   }
 };
 
@@ -195,11 +197,11 @@ struct NormalCdfTanh {
   }
   template <typename T>
   static LINSCOPE_FN T gate(T x) {
-    return T(0.5) * (T(1) + std::tanh(inner(x)));
+    return T(0.5) * (T(1) + smooth::tanh(inner(x)));
   }
   template <typename T>
   static LINSCOPE_FN T gate_slope(T x) {
-    const T t = std::tanh(inner(x));
+    const T t = smooth::tanh(inner(x));
     return T(0.5) * (T(1) - t * t) * T(0.79788456080286535588) * (T(1) + T(0.134145) * x * x);
   }
 };

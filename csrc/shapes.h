@@ -7,7 +7,7 @@
 #ifdef __CUDACC__
 #define LINSCOPE_FN __host__ __device__ __forceinline__
 #else
-#define LINSCOPE_FN inline
+#define LINSCOPE_FN inline __attribute__((always_inline))
 #endif
 
 namespace linscope {
