@@ -37,15 +37,16 @@ def timings(
     rounds: int = 9,
     repeats: int = 1,
     limit: float = float("inf"),
+    warm: bool = False,
 ) -> dict[str, Timing]:
-    """The timing of each candidate, after one uncounted round.
+    """The timing of each candidate, after one uncounted round, or none where all are `warm`.
 
     `repeats`: calls timed together, for those that return before a device has done its work.
     `limit`: seconds after which no further round begins; one is always counted.
     """
     taken: dict[str, list[float]] = {name: [] for name in candidates}
     began = time.perf_counter()
-    for round in range(rounds + 1):
+    for round in range(1 if warm else 0, rounds + 1):
         if round > 1 and time.perf_counter() - began > limit:
             break
         for name, run in candidates.items():
