@@ -60,7 +60,7 @@ def _rows(what: str, cases: Iterator[Case], device: torch.device, rounds: int) -
                     "plain": partial(model, x),
                 },
                 rounds,
-                limit=10,
+                limit=6,
             )
         rows.append(_row(what, value, **{name: timing.median for name, timing in taken.items()}))
     return rows
