@@ -14,10 +14,12 @@ _TRIM_THRESHOLD, _MMAP_MAX = -1, -4  # of malloc.h
 
 
 class Timing(NamedTuple):
-    """The median of seconds and their spread, half the range of the middle half over the median."""
+    """The median of seconds and their spread, half the range of the middle half over the median,
+    of fewer than three none.
+    """
 
     median: float
-    spread: float
+    spread: float | None
 
 
 def keep_memory() -> None:
@@ -63,7 +65,7 @@ def timings(
 def _timing(times: list[float]) -> Timing:
     median = statistics.median(times)
     if len(times) < 3:
-        return Timing(median, (max(times) - min(times)) / 2 / median)
+        return Timing(median, None)
     low, _, high = statistics.quantiles(times, n=4, method="inclusive")
     return Timing(median, (high - low) / 2 / median)
 

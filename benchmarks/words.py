@@ -4,7 +4,7 @@ WORDS = {
     "page": """# Benchmarks
 Measured by the commands below; the page itself is made by `python -m benchmarks.page` from
 benchmarks/results, which also have the spreads. All ways of a table ran interleaved in one process,
-after a round that is not counted, and their results were compared first; medians are shown. Memory
+after a run that is not counted, and their results were compared first; medians are shown. Memory
 that is freed stays with the process, for every candidate alike: with the C library's defaults each
 tensor above 32 MB is fetched from the system anew, which takes several times the work in it.""",
     "storage": """## What is kept for one image
@@ -15,17 +15,36 @@ doubled batch in torch functions.""",
     "peers": """## F v and Fᵀ u by every way
 Time over that of a plain pass (forward for F v, forward and backward with frozen weights for Fᵀ u);
 below 1 is faster than torch itself. Gradients and "tape of Taylor" give the Jacobian, which is F
-where the network is piecewise linear; on CycleGAN the other ways freeze as the paper does.""",
+where the network is piecewise linear; on CycleGAN the other ways freeze as the paper does. More
+probes are left out where a product would take long.
+
+The tape takes one pass for F v and half of a forward and backward pass for Fᵀ u, alone or beside
+the fastest. On SqueezeNet, whose calls are short, torch.func.linearize for F v and the kept graph
+of torch.func.vjp for Fᵀ u are a little faster: they follow no Python, which the tape does in each
+product; that is all they gain. They give the Jacobian alone, and keep many times the memory (see
+below). On the other networks what lies within a few percent of the tape is level with it.""",
     "dfv": """## Against Deep Filter Visualization
 Table 2 of the paper: DFV records every activation, in memory or in files that the page cache does
-not hold.""",
+not hold. The paper infers from the speed of media that its doubled batch is 2 to 10,000 times
+faster. A DFV that records once and replays from memory, which has room for these records, is as
+fast as a plain pass, and with one probe the doubled batch, which runs x0 along, takes twice that;
+more probes share x0. From files DFV takes up to 1.7 times as long with one probe (2.5 on
+SqueezeNet, in the table before). What the tape gains is half of the time for Fᵀ u, for which DFV's
+replay runs forward anew, and the memory.""",
     "memory": """## Memory
 A fresh process for each: MB kept by the way, and at the peak of one product, over what the process
-held with the network loaded.""",
+held with the network loaded. For Fᵀ u the tape's peak is the smallest everywhere. For F v it is but
+for DFV on disk, which maps one layer's record at a time and takes up to a fifth less, and for the
+doubled batch with 8 probes on SqueezeNet and EDSR, by 8 %: the system sees what the C library keeps
+of freed memory, too, which differs from way to way by some tensors.""",
     "fits": """## How large an input fits
 Fᵀ u of the paper's large EDSR (32 blocks of 256 features, x4): pixels of the input for which the
 peak of the whole process stays within 4, 8 and 16 GB, on the line through two measured sizes; a
-third confirms it to 10 %.""",
+third confirms it to 10 %. What limits the tape are the activations of the x4 tail as they pass, 256
+channels at four times the width and height, of which two or three are there at once; autograd keeps
+those of every layer. All with MALLOC_MMAP_THRESHOLD_=1000000 in the environment: without it glibc
+up to 2.37 cannot fill the holes between the decisions that are kept, and the tape's line is twice
+as steep.""",
     "kernels": """## Operators
 A doubled batch of 64 channels of height x 512 pixels, against the same in torch functions, eager
 and compiled. "Of a copy" is the speed in bytes that must move, over that of copying a tensor.""",

@@ -1,6 +1,7 @@
 """The benchmarks run, compare equal things, and count what the paper counts."""
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -13,17 +14,31 @@ from linscope_cuda import reference
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
+from benchmarks import page  # noqa: E402
+from benchmarks.__main__ import BENCHMARKS  # noqa: E402
+
 
 def run(*arguments):
     command = [sys.executable, "-m", "benchmarks", *arguments]
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
 
 
-def test_every_way_gives_the_same_products_and_table_1_is_the_papers(tmp_path):
-    out = tmp_path / "results.json"
-    done = run("storage", "peers", "dfv", "ledger", "kernels", "--quick", "--json", str(out))
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """What the whole set leaves in its file, run quickly."""
+    out = tmp_path_factory.mktemp("whole") / "quick.json"
+    done = run("--quick", "--json", str(out))
     assert done.returncode == 0, done.stderr
-    results = json.loads(out.read_text())
+    assert not list(out.parent.glob("*.part"))
+    return out
+
+
+@pytest.fixture(scope="module")
+def results(whole):
+    return json.loads(whole.read_text())
+
+
+def test_every_way_gives_the_same_products_and_table_1_is_the_papers(results):
     storage = {row["network"].split(",")[0]: row for row in results["storage"]}
     papers = [storage[n] for n in ("VGG-19", "CycleGAN-9", "EDSR 32x256 x4")]
     assert [row["as in Table 1 GB"] for row in papers] == [
@@ -36,14 +51,9 @@ def test_every_way_gives_the_same_products_and_table_1_is_the_papers(tmp_path):
         ways = {row["way"] for row in results[name]}
         assert {"plain", "tape", "doubled batch", "DFV in memory", "DFV on disk"} <= ways
     assert {row["kernel"] for row in results["kernels"]} == set(reference.OPERATORS)
-    assert not list(tmp_path.glob("*.part"))
 
 
-def test_memory_and_scaling(tmp_path):
-    out = tmp_path / "results.json"
-    done = run("memory", "fits", "scaling", "--quick", "--json", str(out))
-    assert done.returncode == 0, done.stderr
-    results = json.loads(out.read_text())
+def test_memory_and_scaling(results):
     assert {"tape", "DFV on disk", "autograd"} <= {row["way"] for row in results["memory"]}
     assert {row["probes"] for row in results["memory"]} == {1, 8}
     (fitting,) = results["fits"]
@@ -56,6 +66,31 @@ def test_memory_and_scaling(tmp_path):
         "triplets",
         "photos",
     }
+
+
+def test_the_page_shows_every_benchmark_with_its_command_and_machine(whole, tmp_path, monkeypatch):
+    monkeypatch.setattr(page, "RESULTS", whole.parent)
+    monkeypatch.setattr(page, "PAGE", tmp_path / "benchmarks.md")
+    monkeypatch.setattr(page, "PICTURES", tmp_path / "pictures")
+    assert page.main() == 0
+    text = (tmp_path / "benchmarks.md").read_text()
+    results = json.loads(whole.read_text())
+    assert text.count(f"python -m benchmarks --quick --json {whole}") == len(BENCHMARKS)
+    assert text.count(results["machine"]["processor"]) == len(BENCHMARKS)
+    assert set(re.findall(r"\(pictures/(.*?)\)", text)) == {"peers-quick.png", "scaling-quick.png"}
+    assert (tmp_path / "pictures" / "peers-quick.png").read_bytes().startswith(b"\x89PNG")
+    for row in results["svd"]:
+        assert f"| {row['network']} | {row['method']} | {row['samples']} |" in text
+    tape = next(r for r in results["peers"] if r["way"] == "tape" and r["product"] == "transpose")
+    line = [line for line in text.splitlines() if line.startswith("| tape |")][1]
+    assert line.startswith(f"| tape | {tape['over plain']:.3g} |")
+
+
+def test_without_results_there_is_no_page(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(page, "RESULTS", tmp_path)
+    monkeypatch.setattr(page, "PAGE", tmp_path / "benchmarks.md")
+    assert page.main() == 2 and not list(tmp_path.iterdir())
+    assert capsys.readouterr().err.count("\n") == 1
 
 
 def test_memory_is_that_of_a_fresh_process():
@@ -89,15 +124,32 @@ def test_recorded_activations_give_the_same_filter():
         assert dfv.nbytes > (8 if kind in PIECEWISE else 0) * op.tape.nbytes
 
 
-def test_singular_values_and_what_they_cost(tmp_path):
-    out = tmp_path / "results.json"
-    done = run("svd", "--quick", "--json", str(out))
-    assert done.returncode == 0, done.stderr
-    rows = {row["method"]: row for row in json.loads(out.read_text())["svd"]}
-    assert {"scipy svds", "torch.lobpcg", "lanczos", "paper", "paper-literal"} <= set(rows)
+def test_singular_values_and_what_they_cost(results):
+    rows = {row["method"]: row for row in results["svd"]}
     assert rows["lanczos"]["in sequence"] <= rows["paper"]["in sequence"] / 5
     assert rows["lanczos"]["samples"] < rows["paper"]["samples"]
     assert rows["lanczos"]["differs by"] <= 2e-6
+    for peer in ("scipy svds", "scipy svds, PROPACK", "torch.svd_lowrank, 32 iterations"):
+        assert rows[peer]["differs by"] <= 1e-5
+    assert rows["torch.lobpcg"]["differs by"] <= 1e-4
+
+
+def test_products_are_counted_alike_whoever_asks_for_them():
+    from networks import Image, build, example
+
+    import linscope_cuda as ls
+    from benchmarks.as_tensor import AsTensor
+    from benchmarks.svd import Counter
+
+    op = ls.LinearInterpreter(build(Image), example(Image))
+    counter = Counter(op, op.dtype)
+    found = ls.svd(counter, 2, progress=False)
+    assert (counter.samples, counter.batches) == (found.passes, found.sequential)
+    counter.reset()
+    torch.manual_seed(0)
+    S = torch.svd_lowrank(AsTensor(counter), 4, 20)[1]
+    assert counter.samples == 4 * counter.batches == 4 * (2 + 2 * 20)
+    torch.testing.assert_close(S[:2], found.S, rtol=1e-5, atol=0)
 
 
 @pytest.mark.parametrize(
