@@ -42,9 +42,9 @@ Fᵀ u of the paper's large EDSR (32 blocks of 256 features, x4): pixels of the 
 peak of the whole process stays within 4, 8 and 16 GB, on the line through two measured sizes; a
 third confirms it to 10 %. What limits the tape are the activations of the x4 tail as they pass, 256
 channels at four times the width and height, of which two or three are there at once; autograd keeps
-those of every layer. All with MALLOC_MMAP_THRESHOLD_=1000000 in the environment: without it glibc
-up to 2.37 cannot fill the holes between the decisions that are kept, and the tape's line is twice
-as steep.""",
+those of every layer. All with MALLOC_MMAP_THRESHOLD_=1000000 in the environment: without it glibc's
+heap keeps the holes that freed activations leave between the decisions, and the tape's line is
+twice as steep.""",
     "kernels": """## Operators
 A doubled batch of 64 channels of height x 512 pixels, against the same in torch functions, eager
 and compiled. "Of a copy" is the speed in bytes that must move, over that of copying a tensor.""",
