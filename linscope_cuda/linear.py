@@ -111,7 +111,11 @@ def _batch_norm(function: Callable, probes: CountProbes, args: tuple, kwargs: di
         scale = scale if weight is None else scale * weight
         return input * scale.to(input.dtype).view(-1, *[1] * (input.dim() - 2))
 
-    return scaled(*args, **kwargs)
+    def in_torchs_order(input, weight, bias, running_mean, running_var, *options):
+        return scaled(input, running_mean, running_var, weight, bias, *options[:3])
+
+    form = in_torchs_order if function is torch.batch_norm else scaled
+    return form(*args, **kwargs)
 
 
 def _bias(function: Callable, probes: CountProbes, args: tuple, kwargs: dict) -> Tensor:

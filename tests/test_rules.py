@@ -503,6 +503,11 @@ LINEAR = {
         lambda x: F.batch_norm(x, other[0, :3], other[1, :3].abs(), other[2, :3], other[0, 3:6]),
         LINE,
     ),
+    "torch.batch_norm": (
+        lambda x: torch.batch_norm(x, other[2, :3], other[0, 3:6], other[0, :3], other[1, :3].abs(),
+                                   False, 0.1, 1e-3, False),
+        LINE,
+    ),
     "in-place arithmetic": (lambda x: x.mul_(2).add_(other).sub_(1).div_(3), LINE),
 }  # fmt: skip
 
