@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TypeVar
 
-from .plots import PLOTS
+from .plots import PLOTS, PRODUCTS
 from .tables import markdown
 from .words import WORDS
 
@@ -19,8 +19,6 @@ ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
 PAGE = ROOT / "docs" / "benchmarks.md"
 PICTURES = ROOT / "docs" / "benchmarks"
-
-PRODUCTS = {"filter": "F v", "transpose": "Fᵀ u"}
 
 
 def _distinct(values: Iterable[T]) -> list[T]:

@@ -10,15 +10,15 @@ import matplotlib
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
+PRODUCTS = {"filter": "F v", "transpose": "Fᵀ u"}
+
 
 def bars(rows: list[dict], path: Path) -> None:
     """Time over a plain pass with one probe, a panel per product."""
     rows = [row for row in rows if row["probes"] == 1 and row["way"] != "plain"]
     networks = list(dict.fromkeys(row["network"] for row in rows))
     figure, panels = plt.subplots(1, 2, figsize=(11, 5.5), layout="constrained")
-    for panel, (product, name) in zip(
-        panels, {"filter": "F v", "transpose": "Fᵀ u"}.items(), strict=True
-    ):
+    for panel, (product, name) in zip(panels, PRODUCTS.items(), strict=True):
         mine = [row for row in rows if row["product"] == product]
         ways = list(dict.fromkeys(row["way"] for row in mine))[::-1]
         for i, network in enumerate(networks):
