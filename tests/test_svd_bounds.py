@@ -201,26 +201,46 @@ def test_a_hidden_value_is_what_the_trial_is_for():
 def test_less_memory_restarts_and_finds_the_same(monkeypatch):
     dense = matrix([1 / (1 + i) ** 0.5 for i in range(300)], 400, 300)
     free = ls.svd(ls.MatrixOperator(dense), 6, tol=1e-8, progress=False)
-    monkeypatch.setattr(lanczos, "_BYTES", 16 * (400 + 300) * 40)
+    monkeypatch.setattr(lanczos, "_BYTES", 16 * (400 + 300) * 30)
     steps = []
     tight = ls.svd(ls.MatrixOperator(dense), 6, tol=1e-8, progress=False, callback=steps.append)
     assert steps[-1].restarts > 0 and steps[0].restarts == 0
     assert ((free.S - tight.S).abs() <= free.errors + tight.errors).all()
 
 
-def test_one_batch_at_a_time_where_memory_takes_no_more():
-    op = ls.MatrixOperator(matrix([0.9**i for i in range(50)], 60, 50))
-    op.max_batch = 2
-    found = ls.svd(op, 4, progress=False)
-    assert found.converged and found.passes == 2 * found.sequential
+class Counting(ls.MatrixOperator):
+    """Counts its batches, and how many samples each has."""
+
+    def __init__(self, matrix):
+        super().__init__(matrix)
+        self.batches = []
+
+    def _matmat(self, x):
+        self.batches.append(len(x))
+        return super()._matmat(x)
+
+    def _rmatmat(self, u):
+        self.batches.append(len(u))
+        return super()._rmatmat(u)
 
 
-def test_sequential_passes_are_counted_in_batches():
-    op = ls.MatrixOperator(matrix([0.9**i for i in range(50)], 60, 50))
-    found = ls.svd(op, 4, block=4, progress=False)
-    assert found.passes == 4 * found.sequential == op.passes
-    op.max_batch = 1
-    assert ls.svd(op, 4, block=4, progress=False).sequential == found.passes
+@pytest.mark.parametrize("most", [None, 2, 1])
+def test_passes_are_samples_and_sequential_ones_batches(most):
+    op = Counting(matrix([0.9**i for i in range(50)], 60, 50))
+    op.max_batch = most
+    found = ls.svd(op, 4, block=None if most == 2 else 4, progress=False)
+    assert found.converged
+    assert found.passes == sum(op.batches) == op.passes
+    assert found.sequential == len(op.batches)
+    assert max(op.batches) == (most or 4)
+
+
+def test_only_what_is_not_done_goes_on_once_a_gap_shows():
+    """The last of three values converges last, by one probe and not by four."""
+    op = Counting(matrix([9.0, 8.0, 1.0, *(0.8 * 0.98**i for i in range(60))], 90, 80))
+    found = ls.svd(op, 3, block=4, tol=1e-9, progress=False)
+    assert found.converged and (found.S - torch.tensor([9.0, 8.0, 1.0])).abs().max() < 1e-8
+    assert op.batches[0] == 4 and set(op.batches[-4:]) == {1}
 
 
 @pytest.mark.parametrize(

@@ -38,19 +38,24 @@ def value_bounds(S: Tensor, E: Tensor, k: int) -> Tensor:
         value_bounds(torch.tensor([2.0, 1.0]), torch.tensor([[1e-3], [1e-2]]), k=1)
     """
     e = E.norm(dim=1)
-    bounds = e[:k].clone()
-    last = min(len(S) - 1, k + BEYOND)
-    lower, upper = S[:last] - e[:last], (S + e)[1 : last + 1]
-    gaps = [j + 1 for j in range(last) if lower[j] > upper[j]]
+    bounds, upper = e[:k].clone(), (S + e)[1:]
+    seen = gaps(S, e, k)
     size = e.square().cumsum(0)  # of E1, for each j
     for i in range(len(bounds)):
-        below = [j for j in gaps if j > i]
+        below = [j for j in seen if j > i]
         if e[i] > 0:
             # A simpler, wider bound tells which gaps serve best, at no cost.
             below.sort(key=lambda j, i=i: (size[j - 1] / (S[i] - upper[j - 1])).item())
             for j in below[:_TRIED]:
                 bounds[i] = min(bounds[i], _above(S, E, i, j, upper[j - 1]))
     return bounds
+
+
+def gaps(S: Tensor, e: Tensor, k: int) -> list[int]:
+    """How many values lie above each gap, of those up to BEYOND past k."""
+    last = min(len(S) - 1, k + BEYOND)
+    lower, upper = (S - e)[:last], (S + e)[1 : last + 1]
+    return [j + 1 for j in range(last) if lower[j] > upper[j]]
 
 
 def _above(S: Tensor, E: Tensor, i: int, j: int, beta: Tensor) -> Tensor:

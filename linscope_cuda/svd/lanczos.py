@@ -6,8 +6,9 @@ With A = F, or F^T where that is the taller, two orthonormal bases grow by a blo
 
 P the next block of V; all are kept as rows. Each block is projected off all before it, twice, so
 that B is what A is between the bases and not what a recurrence says. B's singular triplets give
-those of F, and what each lacks is its row of T. A full basis is cut to its best triplets, which
-satisfy the same two lines.
+those of F, and what each lacks is its row of T. Once a gap shows, only what the triplets not done
+lack goes on; the rest of P stays as it is. A full basis is cut to its best triplets, which satisfy
+the same two lines.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from .bounds import BEYOND, angles, value_bounds
+from .bounds import BEYOND, angles, gaps, value_bounds
 from .problem import Found, Problem
 from .state import Keeper, State
 
@@ -99,8 +100,6 @@ def _start(problem: Problem) -> State:
 def _next(problem: Problem, state: State, view: View) -> State | None:
     """The state after one block more, or None: nothing is left to do, or to do it with."""
     if state.iteration:
-        if problem.passes + 2 * len(state.P) > problem.max_passes:
-            return None
         if view.done == problem.k and not _on_trial(state):
             found = view.S[: problem.k]
             shown = _same(found, state.settled, problem.tol) if state.trial_until else False
@@ -111,30 +110,54 @@ def _next(problem: Problem, state: State, view: View) -> State | None:
             if widened is None:
                 return None
             state = widened
-    if len(state.U) + len(state.P) > state.capacity:
+    state, rows = _turned(problem, state, view)
+    if problem.passes + 2 * rows > problem.max_passes:
+        return None
+    if len(state.U) + rows > state.capacity:
         state = _restarted(problem, state)
-    return _extended(problem, state)
+    return _extended(problem, state, rows)
 
 
-def _extended(problem: Problem, state: State) -> State:
-    """One block more in both bases: two network passes of as many samples as P has rows."""
+def _turned(problem: Problem, state: State, view: View) -> tuple[State, int]:
+    """P turned so that the rows that lead on come first, and how many they are.
+
+    Where a gap shows past k, these are what the triplets not done lack, and those that no gap tells
+    from them. The others have done their work and wait: the bounds know of them.
+    """
+    seen = gaps(view.S, view.E.norm(dim=1), problem.k)
+    end = next((j for j in seen if j >= problem.k), None)
+    if state.trial_until or end is None:
+        return state, len(state.P)
+    leading = view.E[view.done : end]
+    turn = torch.linalg.svd(leading)[2]
+    state = replace(state, P=turn.to(state.P.device) @ state.P, T=state.T @ turn.T)
+    return state, min(leading.shape)
+
+
+def _extended(problem: Problem, state: State, rows: int) -> State:
+    """One block more in both bases, by the first rows of P: two network passes of as many."""
     A, At = problem.filter, problem.transpose
     if _transposed(problem):
         A, At = At, A
-    AP = A(state.P)
+    following, rest = state.P[:rows], state.P[rows:]
+    AP = A(following)
     scale = max(state.scale, AP.norm(dim=1).max().item()) if len(AP) else state.scale
     # Below this, a direction is rounding: it would only cost a probe.
     drop = 10 * problem.resolution * scale
     Q, along, R = orthonormal(AP, state.U, drop)
-    V, U = torch.cat([state.V, state.P]), torch.cat([state.U, Q])
-    rows, columns = state.B.shape
+    V, U = torch.cat([state.V, following]), torch.cat([state.U, Q])
+    m, n = state.B.shape
     B = torch.zeros(len(U), len(V), dtype=torch.float64)
-    B[:rows, :columns], B[:rows, columns:], B[rows:, columns:] = state.B, along.T, R.T
+    B[:m, :n], B[:m, n:], B[m:, n:] = state.B, along.T, R.T
+    known = torch.cat([V, rest])
     AtQ = At(Q) if len(Q) else Q.new_empty(0, V.shape[1])
-    P, back, L = orthonormal(AtQ, V, drop)
-    T = torch.cat([torch.zeros(rows, len(P), dtype=torch.float64), L])
+    P, back, L = orthonormal(AtQ, known, drop)
+    T = torch.zeros(len(U), len(rest) + len(P), dtype=torch.float64)
+    T[:m, : len(rest)] = state.T[:, rows:]
+    T[m:] = torch.cat([back[:, len(V) :], L], 1)
+    P = torch.cat([rest, P])
     # What A and A^T say of the same entries of B.
-    differences = _norm(along.T - state.T), _norm(back - B[rows:])
+    differences = _norm(along.T - state.T[:, :rows]), _norm(back[:, : len(V)] - B[m:])
     return replace(
         state,
         V=V,
