@@ -99,17 +99,16 @@ def _start(problem: Problem) -> State:
 
 def _next(problem: Problem, state: State, view: View) -> State | None:
     """The state after one block more, or None: nothing is left to do, or to do it with."""
-    if state.iteration:
-        if view.done == problem.k and not _on_trial(state):
-            found = view.S[: problem.k]
-            shown = _same(found, state.settled, problem.tol) if state.trial_until else False
-            # Rows that know nothing of the old ones get as long as those had.
-            if shown or not (state.trial_until or _copies_may_hide(problem, state, view)):
-                return None
-            widened = _widened(problem, state, found)
-            if widened is None:
-                return None
-            state = widened
+    if state.iteration and view.done == problem.k and not _on_trial(state):
+        found = view.S[: problem.k]
+        shown = _same(found, state.settled, problem.tol) if state.trial_until else False
+        # Rows that know nothing of the old ones get as long as those had.
+        if shown or not (state.trial_until or _copies_may_hide(problem, state, view)):
+            return None
+        widened = _widened(problem, state, found)
+        if widened is None:
+            return None
+        state = widened
     state, rows = _turned(problem, state, view)
     if problem.passes + 2 * rows > problem.max_passes:
         return None
