@@ -131,11 +131,13 @@ def _jax(model: nn.Module, x0: Tensor, probes: int) -> System:
     return in_jax.Linearized(model, x0)
 
 
+COMPILED = "doubled batch, torch.compile"
+
 WAYS = {
     "tape": Way(_interpreter()),
     "doubled batch": Way(_interpreter(storage="none")),
     "doubled batch, eager torch": Way(lambda model, x0, _: Doubled(model, x0)),
-    "doubled batch, torch.compile": Way(lambda model, x0, _: Doubled(model, x0, compiled=True)),
+    COMPILED: Way(lambda model, x0, _: Doubled(model, x0, compiled=True)),
     "DFV in memory": Way(lambda model, x0, _: DFV(model, x0)),
     "DFV on disk": Way(lambda model, x0, _: DFV(model, x0, on_disk=True)),
     "tape of Taylor": Way(_interpreter(policy="taylor"), policy="taylor"),
