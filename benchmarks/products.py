@@ -38,7 +38,7 @@ EQUAL = 5e-2
 
 
 def peers(device: torch.device, quick: bool = False) -> list[dict]:
-    """A row per network, number of probes, product and way but DFV; the products are compared first.
+    """A row per network, number of probes, product and way but DFV. Products are compared first.
 
     More probes are left out where a product would take long, or be compiled anew: each costs about
     what one costs.
