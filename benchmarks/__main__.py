@@ -96,6 +96,7 @@ def main() -> int:
         start = time.perf_counter()
         rows = BENCHMARKS[name](torch.device(arguments.device), arguments.quick)
         seconds[name], results[name] = round(time.perf_counter() - start), rows
+        timing.give_back()
         print(f"\n{name}, {seconds[name]} s\n{aligned(rows)}", flush=True)
         if arguments.json:  # after each, so that an interrupt loses one
             partial = arguments.json.with_name(arguments.json.name + ".part")

@@ -140,7 +140,7 @@ def _case(device: torch.device, probes: int, height: int, quick: bool) -> list[d
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(1 + probes, 64, height, 512, generator=generator).to(device)
     # Many calls are timed together, so that starting them on a GPU, or the clock, does not count.
-    rounds = 3 if quick else 41
+    rounds = 3 if quick else 21
     repeats = 1 if quick else 20 if cuda else max(1, 2**26 // x.nbytes)
     target = torch.empty_like(x)
     rows = []

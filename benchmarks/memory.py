@@ -4,8 +4,6 @@ product takes on top.
 
 from __future__ import annotations
 
-import ctypes
-import gc
 import multiprocessing
 import sys
 from collections.abc import Callable
@@ -18,6 +16,7 @@ import torch
 
 from .networks import SMALL, Network
 from .products import PAPER, PEERS
+from .timing import give_back
 from .ways import COMPILED, WAYS, applies
 
 # The compiler's own memory would be counted.
@@ -46,8 +45,7 @@ def resident(field: str = "VmRSS") -> int:
 
 def reset() -> None:
     """Gives free memory back to the system and begins a new high-water mark."""
-    gc.collect()
-    ctypes.CDLL(None).malloc_trim(0)
+    give_back()
     Path("/proc/self/clear_refs").write_text("5")
 
 

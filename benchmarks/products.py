@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from .networks import EDSR_BASELINE, SMALL, SQUEEZENET, VGG19, Network, cyclegan, edsr
-from .timing import timings
+from .timing import give_back, timings
 from .ways import COMPILED, WAYS, System, applies
 
 PEERS = {
@@ -74,6 +74,7 @@ def _measure(
                 break
             print(f"benchmarks: {name}, {count} probes", file=sys.stderr)
             now = [way for way in ways if way != COMPILED or count == probes[0]]
+            give_back()
             found = _network(name, model, x0, now, count, rounds)
             slowest, before = max(row["ms"] / 1e3 for row in found), count
             rows += found

@@ -11,7 +11,8 @@ namespace {
 
 using namespace linscope;
 
-constexpr int64_t kTile = 2048;
+// About a page of each sample at a time: with more, large tensors go through slower.
+constexpr int64_t kTile = 1024;
 
 // A byte's pieces, one per byte of a word: 8 of 1 bit or 4 of 2 bits.
 template <int bits>

@@ -383,6 +383,13 @@ def test_a_class_name_reaches_captions_escaped(image):
     assert HOSTILE in Page(text).text
 
 
+def test_an_output_without_a_name_has_its_number(image):
+    named = dataclasses.replace(classifier(), classes=["the only name"])
+    names = {score.index: score.name for score in report.explore(named, image, k=1).top}
+    assert len(names) == report.tour.TOP
+    assert all(name == "the only name" if k == 0 else f"output {k}" for k, name in names.items())
+
+
 def test_the_page_states_the_tour_s_numbers(shown):
     tour, _, _, page = shown
     assert f"{100 * tour.residual_share:.1f}\u00a0%" in page.text

@@ -6,7 +6,7 @@ import argparse
 import csv
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -72,7 +72,7 @@ def _run(args: argparse.Namespace) -> None:
     with staged(args.out) as aside, ExitStack() as stack:
         progress = stack.enter_context(progress_bar())
         stack.enter_context(enough_memory(args.device))
-        tables = _Tables(aside, stack, network.classes or [])
+        tables = _Tables(aside, stack, network.class_name)
         for i, which in enumerate(photos):
             try:
                 photo = _read(which)
@@ -143,8 +143,8 @@ def _named(epsilon: float) -> str:
 class _Tables:
     """Two CSV files that grow photo by photo: what was found of each, and its ledger's entries."""
 
-    def __init__(self, folder: Path, stack: ExitStack, classes: list[str]):
-        self.classes = classes
+    def __init__(self, folder: Path, stack: ExitStack, class_name: Callable[[int], str]):
+        self.class_name = class_name
         self.photos, self.entries = (
             csv.writer(stack.enter_context((folder / name).open("w", newline="", encoding="utf-8")))
             for name in ("photos.csv", "contributions.csv")
@@ -157,9 +157,8 @@ class _Tables:
     def add(self, photo: zoo.Photo, epsilon: float, account: Account) -> None:
         best, score = account.top[0], account.score
         label = "" if photo.label is None else photo.label
-        name = self.classes[best] if best < len(self.classes) else f"output {best}"
         shares = account.shares().values()
-        top = " ".join(map(str, account.top))
+        name, top = self.class_name(best), " ".join(map(str, account.top))
         self.photos.writerow([photo.name, label, epsilon, best, name, score, *shares, top])
         for entry, value in account.parts.items():
             self.entries.writerow([photo.name, epsilon, entry, value, value / score])

@@ -6,6 +6,7 @@ import argparse
 import csv
 import io
 import json
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -79,7 +80,7 @@ def _run(args: argparse.Namespace) -> None:
         votes = torch.where(won == 0, UNSEEN, votes)
         shown = _shown(op, votes, args.labels)
         discussions = pixel_discussion(op, shown).sum(1).cpu()
-    table = _table(op, votes, shown, network.classes or [])
+    table = _table(op, votes, shown, network.class_name)
     numbers: dict[str, Any] = {
         "network": args.model,
         "photo": photo.name,
@@ -111,7 +112,7 @@ def _counts(op: LinearInterpreter, votes: Tensor) -> Tensor:
 
 
 def _table(
-    op: LinearInterpreter, votes: Tensor, shown: list[int], classes: list[str]
+    op: LinearInterpreter, votes: Tensor, shown: list[int], class_name: Callable[[int], str]
 ) -> list[dict[str, Any]]:
     """Every label that has votes or is shown, the most popular first."""
     counts = _counts(op, votes)
@@ -121,7 +122,7 @@ def _table(
     return [
         {
             "label": k,
-            "name": classes[k] if k < len(classes) else f"output {k}",
+            "name": class_name(k),
             "votes": int(counts[k]),
             "share": int(counts[k]) / votes.numel(),
             "score": scores[k].item(),

@@ -48,9 +48,9 @@ class Score:
 class Tour:
     """Everything a page shows; tensors without their batch dimension, on the CPU.
 
-    `top` and `classes` are empty unless the network is a classifier. `deviation` is
-    |f(x0) - y| / |y|, f the unpatched network. `activation_bytes` are the activations at the
-    network's ReLUs, which DFV records.
+    `top` is empty unless the network is a classifier; `class_name` says what an output is called.
+    `deviation` is |f(x0) - y| / |y|, f the unpatched network. `activation_bytes` are the
+    activations at the network's ReLUs, which DFV records.
     """
 
     network: str
@@ -58,7 +58,7 @@ class Tour:
     source: str
     preprocess: Preprocess
     policy: str
-    classes: list[str]
+    class_name: Callable[[int], str]
     x0: Tensor
     y: Tensor
     filtered: Tensor
@@ -106,9 +106,6 @@ class Tour:
     def residual_ratio(self) -> float:
         """|r| / |y|."""
         return norm(self.residual) / norm(self.y)
-
-    def class_name(self, index: int) -> str:
-        return self.classes[index] if self.classes else f"output {index}"
 
 
 def explore(
@@ -176,13 +173,13 @@ def explore(
         source=network.source,
         preprocess=preprocess,
         policy=policy,
-        classes=network.classes or [],
+        class_name=network.class_name,
         x0=x0[0].cpu(),
         y=op.output[0].cpu(),
         filtered=filtered[0].cpu(),
         residual=op.residual[0].cpu(),
         deviation=norm(y - op.output) / norm(op.output),
-        top=_top(op, filtered, network.classes or []),
+        top=_top(op, filtered, network.class_name),
         row=row,
         column=column,
         svd=dataclasses.replace(
@@ -225,13 +222,13 @@ def _heaviest(row: Tensor) -> tuple[int, int]:
     return i, j
 
 
-def _top(op: LinearInterpreter, filtered: Tensor, classes: list[str]) -> list[Score]:
+def _top(op: LinearInterpreter, filtered: Tensor, class_name: Callable[[int], str]) -> list[Score]:
     if op.output.dim() != 2:
         return []
     return [
         Score(
             index,
-            classes[index] if classes else f"output {index}",
+            class_name(index),
             op.output[0, index].item(),
             filtered[0, index].item(),
             op.residual[0, index].item(),

@@ -21,6 +21,11 @@ class Network:
     classes: list[str] | None
     source: str
 
+    def class_name(self, output: int) -> str:
+        """What an output is called, also where no name was given for it."""
+        classes = self.classes or []
+        return classes[output] if output < len(classes) else f"output {output}"
+
 
 def imagenet_classes() -> list[str]:
     """The 1000 class names of ImageNet in the order of their indices."""
