@@ -12,7 +12,7 @@ from torch import Tensor
 from linscope_cuda import reference
 
 from . import eager
-from .timing import timings
+from .timing import give_back, timings
 
 native = torch.ops.linscope
 
@@ -145,6 +145,7 @@ def _case(device: torch.device, probes: int, height: int, quick: bool) -> list[d
     target = torch.empty_like(x)
     rows = []
     for name, kernel in kernels(x).items():
+        give_back()
         peer = torch.compile(kernel.eager, backend="eager" if quick else "inductor", dynamic=False)
         result = tensors(kernel.fused(*kernel.fused_reads))
         wanted = tensors(kernel.eager(*kernel.eager_reads))[0].view_as(result[0])

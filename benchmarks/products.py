@@ -31,7 +31,7 @@ RECORDED = {
 }
 RECORDS = ("DFV in memory", "DFV on disk")
 PAPER = ("tape", "doubled batch", *RECORDS)
-SECONDS = 4.0  # for all ways to one product
+SECONDS = 8.0  # for all ways to one product
 # Convolutions of another compiler round x0's signals otherwise, and some decisions near 0 fall
 # otherwise in a deep network.
 EQUAL = 5e-2

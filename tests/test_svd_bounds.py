@@ -224,6 +224,16 @@ class Counting(ls.MatrixOperator):
         return super()._rmatmat(u)
 
 
+def test_close_values_keep_a_wide_block(monkeypatch):
+    """One probe at a time takes ever more passes where the values after k are close."""
+    op = ls.MatrixOperator(matrix([1.0, 0.98] + [0.97 - 2e-3 * i for i in range(200)], 300, 202))
+    found = ls.svd(op, 2, tol=1e-6, progress=False)
+    monkeypatch.setattr(lanczos, "_GAIN", math.inf)  # the first narrow block is the last
+    whole = ls.svd(op, 2, tol=1e-6, progress=False)
+    assert found.converged and whole.converged
+    assert found.sequential <= 1.25 * whole.sequential
+
+
 @pytest.mark.parametrize("most", [None, 2, 1])
 def test_passes_are_samples_and_sequential_ones_batches(most):
     op = Counting(matrix([0.9**i for i in range(50)], 60, 50))
@@ -237,7 +247,7 @@ def test_passes_are_samples_and_sequential_ones_batches(most):
 
 def test_only_what_is_not_done_goes_on_once_a_gap_shows():
     """The last of three values converges last, by one probe and not by four."""
-    op = Counting(matrix([9.0, 8.0, 1.0, *(0.8 * 0.98**i for i in range(60))], 90, 80))
+    op = Counting(matrix([9.0, 8.0, 1.0, *(0.4 * 0.9**i for i in range(60))], 90, 80))
     found = ls.svd(op, 3, block=4, tol=1e-9, progress=False)
     assert found.converged and (found.S - torch.tensor([9.0, 8.0, 1.0])).abs().max() < 1e-8
     assert op.batches[0] == 4 and set(op.batches[-4:]) == {1}

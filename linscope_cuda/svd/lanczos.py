@@ -35,6 +35,8 @@ _BYTES = 2**31
 _MARGIN = 0.25
 # Units of the dtype's resolution that a value is uncertain by, after products of products.
 _ROUNDING = 16
+# A narrow block is to bring the bars down by this factor, as a whole one mostly does.
+_GAIN = 3
 # Values are told apart that are so many residuals apart. A hidden value leaves residuals as large
 # as the deviation of those around it, a few times less than their range.
 _TOLD = 8
@@ -110,7 +112,7 @@ def _next(problem: Problem, state: State, view: View) -> State | None:
             return None
         state = widened
     state, rows = _turned(problem, state, view)
-    if problem.passes + 2 * rows > problem.max_passes:
+    if state.iteration and problem.passes + 2 * rows > problem.max_passes:
         return None
     if len(state.U) + rows > state.capacity:
         state = _restarted(problem, state)
@@ -121,16 +123,23 @@ def _turned(problem: Problem, state: State, view: View) -> tuple[State, int]:
     """P turned so that the rows that lead on come first, and how many they are.
 
     Where a gap shows past k, these are what the triplets not done lack, and those that no gap tells
-    from them. The others have done their work and wait: the bounds know of them.
+    from them; the others wait, and the bounds know of them. P stays whole where it is not its bar
+    that keeps a triplet from being done, and, since close values want a wide block, once a narrow
+    one has not brought the widest bar down as it should.
     """
     seen = gaps(view.S, view.E.norm(dim=1), problem.k)
     end = next((j for j in seen if j >= problem.k), None)
     if state.trial_until or end is None:
         return state, len(state.P)
+    if view.bounds[view.done] <= _wanted(problem, state, view.S):
+        return state, len(state.P)
+    widest = view.bounds[view.done :].max().item()
+    if widest > state.narrowed / _GAIN:
+        return replace(state, narrowed=0.0), len(state.P)
     leading = view.E[view.done : end]
     turn = torch.linalg.svd(leading)[2]
-    state = replace(state, P=turn.to(state.P.device) @ state.P, T=state.T @ turn.T)
-    return state, min(leading.shape)
+    P, T = turn.to(state.P.device) @ state.P, state.T @ turn.T
+    return replace(state, P=P, T=T, narrowed=widest), min(leading.shape)
 
 
 def _extended(problem: Problem, state: State, rows: int) -> State:
@@ -210,7 +219,7 @@ def _count_done(problem: Problem, state: State, S: Tensor, E: Tensor, bounds: Te
     if len(S) == 0:
         return 0
     rounding = _rounding(problem, state, S)
-    fine = bounds <= max(_MARGIN * problem.tol * S[0].item(), rounding)
+    fine = bounds <= _wanted(problem, state, S)
     if problem.angle < inf:
         size, count = E.norm(dim=1)[: problem.k + BEYOND], len(bounds)
         turned, _ = angles(S[: len(size)], size, problem.tol * S[0].item())
@@ -226,6 +235,11 @@ def _count_done(problem: Problem, state: State, S: Tensor, E: Tensor, bounds: Te
     apart = (runs > _TOLD * sharpest) | (runs <= problem.tol * S[0]) | (sharpest <= rounding)
     fine[: len(runs)] &= apart[: len(fine)]
     return int(fine.long().cumprod(0).sum())
+
+
+def _wanted(problem: Problem, state: State, S: Tensor) -> float:
+    """How wide a bar may be."""
+    return max(_MARGIN * problem.tol * S[0].item(), _rounding(problem, state, S))
 
 
 def _rounding(problem: Problem, state: State, S: Tensor) -> float:

@@ -35,6 +35,7 @@ class State:
     rounding: float = 0.0  # the largest difference between products of A and of A^T
     iteration: int = 0
     restarts: int = 0
+    narrowed: float = inf  # the widest bar when P was last narrowed; 0 once that did not pay
     trial_until: int = 0  # the iteration up to which those random rows have time
 
 
