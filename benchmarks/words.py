@@ -6,7 +6,9 @@ Measured by the commands below; the page itself is made by `python -m benchmarks
 benchmarks/results, which also have the spreads. All ways of a table ran interleaved in one process,
 after a run that is not counted, and their results were compared first; medians are shown. Memory
 that is freed stays with the process, for every candidate alike: with the C library's defaults each
-tensor above 32 MB is fetched from the system anew, which takes several times the work in it.""",
+tensor above 32 MB is fetched from the system anew, which takes several times the work in it.
+
+`python -m benchmarks` took 27 minutes, compiling all anew; peers, scaling and svd ran once more.""",
     "storage": """## What is kept for one image
 Counted on meta tensors. "ReLU activations" is DFV's record in float32, and the second column the
 paper's Table 1, which prints them as values x 4 bytes x 1000 images / 10^6 / 1024. Autograd is what
@@ -20,7 +22,7 @@ probes are left out where a product would take long. DFV has a table of its own,
 
 The tape takes one pass for F v and half of a forward and backward pass for Fᵀ u, alone or beside
 the fastest. On SqueezeNet, whose calls are short, torch.func.linearize for F v and the kept graph
-of torch.func.vjp for Fᵀ u are a little faster: they follow no Python, which the tape does in each
+of torch.func.vjp for Fᵀ u are up to a sixth faster: they follow no Python, which the tape does in each
 product; that is all they gain. They give the Jacobian alone, and keep many times the memory (see
 below). On the other networks what lies within a few percent of the tape is level with it.""",
     "dfv": """## Against Deep Filter Visualization
@@ -28,13 +30,13 @@ Table 2 of the paper: DFV records every activation, in memory or in files that t
 not hold. The paper infers from the speed of media that its doubled batch is 2 to 10,000 times
 faster. A DFV that records once and replays from memory, which has room for these records, is as
 fast as a plain pass, and with one probe the doubled batch, which runs x0 along, takes twice that;
-more probes share x0. From files DFV takes up to 1.7 times as long with one probe. What the tape
+more probes share x0. From files DFV takes up to 1.5 times as long with one probe. What the tape
 gains is half of the time for Fᵀ u, for which DFV's replay runs forward anew, and the memory.""",
     "memory": """## Memory
 A fresh process for each: MB kept by the way, and at the peak of one product, over what the process
 held with the network loaded. For Fᵀ u the tape's peak is the smallest everywhere. For F v it is but
-for DFV on disk, which maps one layer's record at a time and takes up to a fifth less, and for the
-doubled batch with 8 probes on SqueezeNet and EDSR, by 8 %: the system sees what the C library keeps
+for DFV on disk, which maps one layer's record at a time and takes up to a third less, and for the
+doubled batch with 8 probes on SqueezeNet, by 8 %: the system sees what the C library keeps
 of freed memory, too, which differs from way to way by some tensors.""",
     "fits": """## How large an input fits
 Fᵀ u of the paper's large EDSR (32 blocks of 256 features, x4): pixels of the input for which the
@@ -46,7 +48,7 @@ those of every layer.
 All with MALLOC_MMAP_THRESHOLD_=1000000 in the environment, since glibc's heap, where tensors below
 32 MB may lie, keeps the holes that freed activations leave between the decisions. At the sizes that
 fit, activations are larger than that and the variable changes nothing: without it, the tape's peak
-was 2.26 GB at 192x192 and 3.41 GB at 256x256, autograd's 5.27 GB at 192x192, all within 3 % of the
+was 2.26 GB at 192x192 and 3.41 GB at 256x256, autograd's 5.27 GB at 192x192, all within 2 % of the
 lines.""",
     "kernels": """## Operators
 A doubled batch of 64 channels of height x 512 pixels, against the same in torch functions, eager
