@@ -8,7 +8,8 @@ after a run that is not counted, and their results were compared first; medians 
 that is freed stays with the process, for every candidate alike: with the C library's defaults each
 tensor above 32 MB is fetched from the system anew, which takes several times the work in it.
 
-`python -m benchmarks` took 27 minutes, compiling all anew; peers, scaling and svd ran once more.""",
+All of it took 27 minutes, with an empty cache of compiled code; what has a command of its own below
+was measured once more.""",
     "storage": """## What is kept for one image
 Counted on meta tensors. "ReLU activations" is DFV's record in float32, and the second column the
 paper's Table 1, which prints them as values x 4 bytes x 1000 images / 10^6 / 1024. Autograd is what
@@ -22,9 +23,9 @@ probes are left out where a product would take long. DFV has a table of its own,
 
 The tape takes one pass for F v and half of a forward and backward pass for Fᵀ u, alone or beside
 the fastest. On SqueezeNet, whose calls are short, torch.func.linearize for F v and the kept graph
-of torch.func.vjp for Fᵀ u are up to a sixth faster: they follow no Python, which the tape does in each
-product; that is all they gain. They give the Jacobian alone, and keep many times the memory (see
-below). On the other networks what lies within a few percent of the tape is level with it.""",
+of torch.func.vjp for Fᵀ u are up to a sixth faster: they follow no Python, which the tape does in
+each product; that is all they gain. They give the Jacobian alone, and keep many times the memory
+(see below). On the other networks what lies within a few percent of the tape is level with it.""",
     "dfv": """## Against Deep Filter Visualization
 Table 2 of the paper: DFV records every activation, in memory or in files that the page cache does
 not hold. The paper infers from the speed of media that its doubled batch is 2 to 10,000 times

@@ -12,14 +12,15 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-import benchmarks.__main__ as benchmarks
 import linscope_cuda as ls
 from linscope_cuda import cli
 
 ROOT = Path(__file__).parents[1]
-sys.path.insert(0, str(ROOT / "tools"))
+sys.path[:0] = [str(ROOT), str(ROOT / "tools")]
 
 import gallery  # noqa: E402
+
+import benchmarks.__main__ as benchmarks  # noqa: E402
 
 PAGES = sorted(str(p.relative_to(ROOT)) for p in [ROOT / "README.md", *ROOT.glob("docs/*.md")])
 _COMMAND = r"(?:linscope|python -m benchmarks)\b"
