@@ -9,6 +9,7 @@ import matplotlib
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
+from matplotlib import ticker
 
 PRODUCTS = {"filter": "F v", "transpose": "Fᵀ u"}
 
@@ -50,6 +51,9 @@ def curves(rows: list[dict], path: Path) -> None:
             if points:
                 panel.plot(*zip(*points, strict=True), "o-", label=name)
         panel.set(xlabel=what, ylabel="seconds", xscale="log", yscale="log")
+        values = [row["value"] for row in rows if row["what"] == what]
+        panel.set_xticks(values, [f"{value:,}" for value in values], rotation=45)
+        panel.xaxis.set_minor_locator(ticker.NullLocator())
         panel.legend(fontsize=8)
     save(figure, path)
 
