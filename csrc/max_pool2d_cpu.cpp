@@ -9,7 +9,8 @@ namespace {
 
 using namespace linscope;
 
-constexpr int64_t kLine = 64;  // bytes of a line of cache
+constexpr int64_t kLine = 64;   // bytes of a line of cache
+constexpr int64_t kGroup = 32;  // outputs of a row between which the next input is fetched
 
 // How far each tap lies from its window's corner, in elements, where a plane's pixels are `pixel`
 // elements apart.
@@ -41,15 +42,21 @@ template <typename F>
 void for_rows(const PoolShape& shape, int64_t first, int64_t last, int64_t steps, const F& f) {
   const Planes& out = shape.out;
   const int width = out.channels_last ? out.channels : 1;
-  const int64_t groups = out.channels / width;
-  parallel_for(
-      (last - first) * groups * out.height, out.width * width * steps,
-      [&](int64_t begin, int64_t end) {
-        for (int64_t line = begin; line < end; ++line) {
-          f(Row{first + line / out.height / groups, static_cast<int>(line / out.height % groups),
-                static_cast<int>(line % out.height), width});
-        }
-      });
+  const int groups = out.channels / width;
+  parallel_for((last - first) * groups * out.height, out.width * width * steps,
+               [&](int64_t begin, int64_t end) {
+                 const int64_t plane = begin / out.height;
+                 Row row{first + plane / groups, static_cast<int>(plane % groups),
+                         static_cast<int>(begin % out.height), width};
+                 for (int64_t line = begin; line < end; ++line) {
+                   f(row);
+                   if (++row.row < out.height) continue;
+                   row.row = 0;
+                   if (++row.channel < groups) continue;
+                   row.channel = 0;
+                   ++row.sample;
+                 }
+               });
 }
 
 // The reference's winners of a row, all of its columns at a time: tap after tap, so that the inner
@@ -179,39 +186,31 @@ struct Cpu {
     return planes.base(sample, row.channel) + planes.pixel(row.row, 0);
   }
 
-  // Fetches what the next row of outputs will be the first to need: winners jump between the rows
-  // of their window, which the processor does not foresee. Inlined, since GCC drops calls of a
-  // function that only fetches.
-  template <typename T>
-  [[gnu::always_inline]] static void expect(const PoolShape& shape, const Row& row,
-                                            const T* plane) {
-    const Window& w = shape.window;
-    const int span = (w.kernel_h - 1) * w.dilation_h + 1;
-    const int end = (row.row + 1) * w.stride_h - w.padding_h + span;
-    const int begin = std::max(end - std::min(span, w.stride_h), 0);
-    const int64_t last = shape.in.pixel(std::min(end, shape.in.height), 0);
-    for (int64_t i = shape.in.pixel(begin, 0); i < last; i += kLine / sizeof(T)) {
-      __builtin_prefetch(plane + i);
-    }
-  }
-
   // What the winners won in the samples from `first` on. Samples one after the other: their rows
   // often lie a power of 2 apart and would drive each other from the cache.
   template <typename T, typename code_t>
   static void take(const PoolShape& shape, int64_t first, const T* x, const code_t* decision,
                    T* y) {
-    const std::vector<int64_t> offsets = tap_offsets(shape, shape.in.pixel(0, 1));
-    const int64_t step = shape.in.pixel(0, shape.window.stride_w);
+    const Window& w = shape.window;
+    const int64_t width = shape.out.pixel(0, 1), n = shape.out.width * width;
+    const std::vector<int64_t> offsets = tap_offsets(shape, width);
+    const int64_t group = width == 1 ? kGroup : width, step = width == 1 ? w.stride_w : 1;
+    // Rows of the image that a row of outputs is the first to need.
+    const int span = (w.kernel_h - 1) * w.dilation_h + 1, fresh = std::min(span, w.stride_h);
+    const int64_t piece = shape.in.pixel(fresh, 0) * group / n;
     for_rows(shape, first, shape.samples, 1, [&](const Row& row) {
       const T* plane = x + shape.in.base(row.sample, row.channel);
       const code_t* winners = decision + at(shape.out, row, row.sample % shape.references);
       const T* from = plane + row.corner(shape);
       T* to = y + at(shape.out, row, row.sample);
-      expect(shape, row, plane);
-      if (row.width == 1) return gather(offsets.data(), winners, from, step, shape.out.width, to);
-      for (int column = 0; column < shape.out.width; ++column) {
-        gather(offsets.data(), winners, from, 1, row.width, to);
-        winners += row.width, from += step, to += row.width;
+      // What the row after the next needs is fetched piece by piece: winners jump between the rows
+      // of their window, which the processor does not foresee. Past the last plane there is nothing
+      // to fetch, and no harm.
+      const int below = (row.row + 2) * w.stride_h - w.padding_h + span - fresh;
+      const T* next = plane + shape.in.pixel(below, 0);
+      for (int64_t k = 0; k < n; k += group, from += group * w.stride_w, next += piece) {
+        for (int64_t i = 0; i < piece; i += kLine / sizeof(T)) __builtin_prefetch(next + i);
+        gather(offsets.data(), winners + k, from, step, std::min(group, n - k), to + k);
       }
     });
   }
