@@ -21,6 +21,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from .basis import grown, orthonormal
 from .bounds import BEYOND, angles, gaps, value_bounds
 from .problem import Found, Problem
 from .state import Keeper, State
@@ -82,7 +83,7 @@ def _start(problem: Problem) -> State:
     # One row alone never shows that a value has copies.
     fitting = max(2, problem.op.max_batch or BLOCK)
     rows = min(problem.block or min(BLOCK, fitting), small, problem.max_passes // 2)
-    P, _, _ = orthonormal(problem.random(small, rows), problem.empty(small), 0.0)
+    P, _, _ = orthonormal(problem.random(small, rows), problem.empty(small))
     free = torch.cuda.mem_get_info(device)[0] // 2 if device.type == "cuda" else _BYTES
     # A basis is copied where it grows: each row takes its place twice.
     room = min(free // (16 * (small + large)), max(_ROWS, 4 * problem.k))
@@ -152,14 +153,14 @@ def _extended(problem: Problem, state: State, rows: int) -> State:
     scale = max(state.scale, AP.norm(dim=1).max().item()) if len(AP) else state.scale
     # Below this, a direction is rounding: it would only cost a probe.
     drop = 10 * problem.resolution * scale
-    Q, along, R = orthonormal(AP, state.U, drop)
-    V, U = torch.cat([state.V, following]), torch.cat([state.U, Q])
+    Q, along, R = orthonormal(AP, state.U, drop, problem.resolution)
+    V, U = (grown(x, y, state.capacity) for x, y in ((state.V, following), (state.U, Q)))
     m, n = state.B.shape
     B = torch.zeros(len(U), len(V), dtype=torch.float64)
     B[:m, :n], B[:m, n:], B[m:, n:] = state.B, along.T, R.T
-    known = torch.cat([V, rest])
+    known = grown(V, rest, state.capacity)
     AtQ = At(Q) if len(Q) else Q.new_empty(0, V.shape[1])
-    P, back, L = orthonormal(AtQ, known, drop)
+    P, back, L = orthonormal(AtQ, known, drop, problem.resolution)
     T = torch.zeros(len(U), len(rest) + len(P), dtype=torch.float64)
     T[:m, : len(rest)] = state.T[:, rows:]
     T[m:] = torch.cat([back[:, len(V) :], L], 1)
@@ -181,28 +182,6 @@ def _extended(problem: Problem, state: State, rows: int) -> State:
 
 def _norm(x: Tensor) -> float:
     return torch.linalg.matrix_norm(x, 2).item() if x.numel() else 0.0
-
-
-def orthonormal(x: Tensor, basis: Tensor, drop: float) -> tuple[Tensor, Tensor, Tensor]:
-    """x = along basis + R rows, with rows orthonormal and orthogonal to `basis`: (rows, along, R).
-
-    Directions that x has by no more than `drop` are left out; along and R come on the CPU.
-    """
-    along = x @ basis.T
-    x = x - along @ basis
-    again = x @ basis.T
-    x, along = x - again @ basis, along + again
-    # No more rows than the space has left, whatever rounding says.
-    room = min(len(x), basis.shape[1] - len(basis))
-    Q, triangle = torch.linalg.qr(x.T)
-    left, sizes, right = torch.linalg.svd(triangle)
-    kept = int((sizes[:room] > drop).sum())
-    rows, R = (Q @ left[:, :kept]).T, right[:kept].T * sizes[:kept]
-    # A faint row may be rounding along the basis in part: project it at its full length.
-    for _ in range(2):
-        Q, triangle = torch.linalg.qr((rows - (rows @ basis.T) @ basis).T)
-        rows, R = Q.T, R @ triangle.T
-    return rows, along.cpu(), R.cpu()
 
 
 def _view(problem: Problem, state: State) -> View:
@@ -296,7 +275,7 @@ def _widened(problem: Problem, state: State, found: Tensor) -> State | None:
         return None
     added = known[:0]
     if rows:
-        added, _, _ = orthonormal(problem.random(size, rows), known, 0.0)
+        added, _, _ = orthonormal(problem.random(size, rows), known)
     return replace(
         state,
         P=torch.cat([state.P, added]),
