@@ -160,6 +160,7 @@ def _case(device: torch.device, probes: int, height: int, quick: bool) -> list[d
             rounds,
             repeats,
             limit=4,
+            warming=8,
         )
         fused = taken["fused"].median
         speed = sum(t.nbytes for t in (*kernel.fused_reads, *result)) / fused / 1e9

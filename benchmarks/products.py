@@ -103,7 +103,7 @@ def _network(
             assert error < EQUAL, f"{name}: {product} by {way} differs by {error:.1e}"
             candidates[way] = run
         candidates["plain"]()
-        taken = timings(candidates, rounds, limit=SECONDS, warm=True)  # they all have run
+        taken = timings(candidates, rounds, limit=SECONDS, warming=0)  # they all have run
         for way, timing in taken.items():
             rows.append(
                 {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import gc
+import resource
 import statistics
 import time
 from collections.abc import Callable, Mapping
@@ -12,6 +13,7 @@ from typing import NamedTuple
 import torch
 
 _TRIM_THRESHOLD, _MMAP_MAX = -1, -4  # of malloc.h
+_FEW_PAGES = 512
 
 
 class Timing(NamedTuple):
@@ -31,7 +33,7 @@ def keep_memory() -> None:
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # glibc's
     if mallopt is not None:
-        for option, value in (_MMAP_MAX, 0), (_TRIM_THRESHOLD, 2**31 - 1):
+        for option, value in (_MMAP_MAX, 0), (_TRIM_THRESHOLD, -1):  # never
             mallopt(option, value)
 
 
@@ -48,27 +50,42 @@ def timings(
     rounds: int = 9,
     repeats: int = 1,
     limit: float = float("inf"),
-    warm: bool = False,
+    warming: int = 1,
 ) -> dict[str, Timing]:
-    """The timing of each candidate, after one uncounted round, or none where all are `warm`.
+    """The timing of each candidate, after rounds that are not counted.
 
     `repeats`: calls timed together, for those that return before a device has done its work.
     `limit`: seconds after which no further round begins; one is always counted.
+    `warming`: how many rounds to leave out at most, until one fetches no memory from the system.
     """
+    for _ in range(warming):
+        fetched = _fetched()
+        for run in candidates.values():
+            _seconds(run, repeats)
+        if _fetched() - fetched < _FEW_PAGES:
+            break
     taken: dict[str, list[float]] = {name: [] for name in candidates}
     began = time.perf_counter()
-    for round in range(1 if warm else 0, rounds + 1):
-        if round > 1 and time.perf_counter() - began > limit:
+    for round in range(rounds):
+        if round and time.perf_counter() - began > limit:
             break
         for name, run in candidates.items():
-            _synchronize()
-            start = time.perf_counter()
-            for _ in range(repeats):
-                run()
-            _synchronize()
-            if round:
-                taken[name].append((time.perf_counter() - start) / repeats)
+            taken[name].append(_seconds(run, repeats))
     return {name: _timing(times) for name, times in taken.items()}
+
+
+def _seconds(run: Callable[[], object], repeats: int) -> float:
+    _synchronize()
+    start = time.perf_counter()
+    for _ in range(repeats):
+        run()
+    _synchronize()
+    return (time.perf_counter() - start) / repeats
+
+
+def _fetched() -> int:
+    """Pages of memory that the system has given so far."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
 
 
 def _timing(times: list[float]) -> Timing:

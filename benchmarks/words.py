@@ -8,7 +8,7 @@ after a run that is not counted, and their results were compared first; medians 
 that is freed stays with the process, for every candidate alike: with the C library's defaults each
 tensor above 32 MB is fetched from the system anew, which takes several times the work in it.
 
-All of it took 27 minutes, with an empty cache of compiled code; what has a command of its own below
+All of it took 29 minutes, with an empty cache of compiled code; what has a command of its own below
 was measured once more.""",
     "storage": """## What is kept for one image
 Counted on meta tensors. "ReLU activations" is DFV's record in float32, and the second column the
@@ -23,7 +23,7 @@ probes are left out where a product would take long. DFV has a table of its own,
 
 The tape takes one pass for F v and half of a forward and backward pass for Fᵀ u, alone or beside
 the fastest. On SqueezeNet, whose calls are short, torch.func.linearize for F v and the kept graph
-of torch.func.vjp for Fᵀ u are up to a sixth faster: they follow no Python, which the tape does in
+of torch.func.vjp for Fᵀ u are up to an eighth faster: they follow no Python, which the tape does in
 each product; that is all they gain. They give the Jacobian alone, and keep many times the memory
 (see below). On the other networks what lies within a few percent of the tape is level with it.""",
     "dfv": """## Against Deep Filter Visualization
@@ -36,9 +36,9 @@ gains is half of the time for Fᵀ u, for which DFV's replay runs forward anew, 
     "memory": """## Memory
 A fresh process for each: MB kept by the way, and at the peak of one product, over what the process
 held with the network loaded. For Fᵀ u the tape's peak is the smallest everywhere. For F v it is but
-for DFV on disk, which maps one layer's record at a time and takes up to a third less, and for the
-doubled batch with 8 probes on SqueezeNet, by 8 %: the system sees what the C library keeps
-of freed memory, too, which differs from way to way by some tensors.""",
+for DFV on disk, which maps one layer's record at a time and takes up to an eighth less, a third in
+another run, and for the doubled batch with 8 probes on SqueezeNet, by 11 %: the system sees what
+the C library keeps of freed memory, too, which differs from way to way by some tensors.""",
     "fits": """## How large an input fits
 Fᵀ u of the paper's large EDSR (32 blocks of 256 features, x4): pixels of the input for which the
 peak of the whole process stays within 4, 8 and 16 GB, on the line through two measured sizes; a
@@ -54,10 +54,11 @@ lines.""",
     "kernels": """## Operators
 A doubled batch of 64 channels of height x 512 pixels, against the same in torch functions, eager
 and compiled. "Of a copy" is the speed in bytes that must move, over that of copying a tensor.
+Rounds count once one has fetched no memory from the system, or after eight.
 
 In cache max_pool2d_frozen is level with torch's gather: both look up a place for each output. With
-large tensors, where a decision of one byte instead of an index of eight counts, it is 1.7 to 2.2
-times as fast.""",
+large tensors, where a decision of one byte instead of an index of eight counts, it is 2.1 to 2.6
+times as fast; with one probe 1.7 to 2.8 times over many runs, as memory happened to lie.""",
     "scaling": """## How cost grows""",
     "ledger": """## The ledger beside FullGrad
 FullGrad is input gradients and bias gradients by plain autograd: a pass forward and one back. So it
