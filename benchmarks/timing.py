@@ -13,7 +13,7 @@ from typing import NamedTuple
 import torch
 
 _TRIM_THRESHOLD, _MMAP_MAX = -1, -4  # of malloc.h
-_FEW_PAGES = 512
+_FEW_PAGES = 512  # no large tensor
 
 
 class Timing(NamedTuple):

@@ -194,7 +194,8 @@ struct Cpu {
     const Window& w = shape.window;
     const int64_t width = shape.out.pixel(0, 1), n = shape.out.width * width;
     const std::vector<int64_t> offsets = tap_offsets(shape, width);
-    const int64_t group = width == 1 ? kGroup : width, step = width == 1 ? w.stride_w : 1;
+    const int64_t group = width == 1 ? std::min(kGroup, n) : width;
+    const int64_t step = width == 1 ? w.stride_w : 1;
     // Rows of the image that a row of outputs is the first to need.
     const int span = (w.kernel_h - 1) * w.dilation_h + 1, fresh = std::min(span, w.stride_h);
     const int64_t piece = shape.in.pixel(fresh, 0) * group / n;
