@@ -34,6 +34,7 @@ from .scopes import (
     SiLUScope,
     TanhScope,
 )
+from .stamp import StaleTape
 from .svd import SVD, svd
 from .sweep import Sweep, open_sweep, sweep
 from .tape import Tape, TapeMismatch
@@ -64,6 +65,7 @@ __all__ = [
     "ReLUScope",
     "SiLUScope",
     "SigmoidScope",
+    "StaleTape",
     "Sweep",
     "TanhScope",
     "Tape",

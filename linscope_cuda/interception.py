@@ -5,7 +5,7 @@ refused. The model is not modified.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import nullcontext
 from functools import cached_property
 from itertools import count
@@ -14,13 +14,14 @@ from typing import Any
 import torch
 from torch import Tensor, dtype, nn
 from torch._C import DisableTorchFunction
-from torch.autograd import Function
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from .linear import LIKE, LINEAR, NEUTRAL, Linear, writes_in_place
+from .linear import LIKE, LINEAR, NEUTRAL, RANDOM, Linear, owner, writes_in_place
 from .policy import Policy, function_name
 from .rules import RULES, Entry, Fused, Rule, UnscopedOperation
+from .transparent import GRADIENT_MODE, TRANSPARENT, normal_mode, running_function
+from .writes import write_over
 
 # Marks of different runs differ: a tensor that a module kept from an earlier run is a constant.
 _TOKENS = count()
@@ -41,8 +42,12 @@ class Interception(TorchFunctionMode):
         self.batch = 0  # samples in the run's input
         self.handled = 0  # functions being handled; 0 while the model's own code runs
         self.function: Any = None  # whose rule is at work
+        self.expanding = False  # whether that is under "taylor", and all that it is made of
         self.watch = False  # look out for operations that pass unseen
+        self.transparent = False  # look through what the model says about derivatives
+        self.gradients = False  # whether the run makes a graph that leads to its input
         self.hidden: UnscopedOperation | None = None  # the one that was found
+        self.memory: set[int] = set()  # where, while watching, what depends on the input has lain
         self.calls = 0  # of the model's own code, so far
         self.names: list[str] | None = None  # of these calls, where wanted
         self.stop: int | None = None  # the call whose result is the output, in place of the model's
@@ -75,11 +80,13 @@ class Interception(TorchFunctionMode):
     def run(self, forward: Callable[[Tensor], Any], x: Tensor) -> Tensor:
         """forward(x), which calls the model; UnscopedOperation if its output lost the way back."""
         self.batch, self.calls = len(x), 0
-        x = x.clone()  # a network may write into its input
-        self._mark(x)
+        self.gradients = self.transparent and torch.is_grad_enabled() and x.requires_grad
         try:
-            with self, _Watch(self) if self.watch else nullcontext():
-                y = forward(x)
+            with normal_mode():
+                x = x.clone()  # a network may write into its input
+                self._mark(x)
+                with self, _Watch(self) if self.watch else nullcontext():
+                    y = forward(x)
         except _Reached as reached:
             y = reached.value.reshape(self.batch, -1)
             self._mark(y)
@@ -119,6 +126,8 @@ class Interception(TorchFunctionMode):
     def _mark(self, value: Any) -> None:
         if isinstance(value, Tensor):
             if value.is_floating_point() or value.is_complex():
+                if self.watch:
+                    self.memory.add(value.untyped_storage().data_ptr())
                 value._linscope_run = self.token  # pyright: ignore[reportAttributeAccessIssue]
                 if value._base is not None:
                     value._base._linscope_run = self.token  # pyright: ignore
@@ -128,13 +137,22 @@ class Interception(TorchFunctionMode):
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
         kwargs = kwargs or {}
+        if torch.is_inference_mode_enabled():  # the model's own
+            with torch.inference_mode(False), torch.set_grad_enabled(self.gradients):
+                return self.__torch_function__(func, types, args, kwargs)
         self.handled += 1
         try:
-            if func in NEUTRAL:
-                return func(*args, **kwargs)
             probes = [self.probes(a) for a in (args[:1] if func in LIKE else args)]
             named = {name: self.probes(value) for name, value in kwargs.items()}
+            if self.watch:
+                self._require_no_parameter(func, (*args, *kwargs.values()))
             if not any(probes) and not any(named.values()):
+                return self._on_constants(func, args, kwargs)
+            if self.transparent and func in TRANSPARENT:
+                result = TRANSPARENT[func](*args, **kwargs)
+                self._mark(result)
+                return result
+            if func in NEUTRAL and not any(probes[1:]) and not any(named.values()):
                 return func(*args, **kwargs)
             result = self._handle(func, args, kwargs, probes, named)
         finally:
@@ -147,21 +165,37 @@ class Interception(TorchFunctionMode):
         if self.names is not None:
             self.names.append(self.where(func))
         if self.calls == self.stop:
-            parts = result if isinstance(result, tuple | list) else (result,)
-            raise _Reached(next(v for v in parts if isinstance(v, Tensor)))
+            raise _Reached(next(iter(_tensors(result))))
         self.calls += 1
+
+    def _on_constants(self, func: Any, args: tuple, kwargs: dict) -> Any:
+        if func is GRADIENT_MODE and self.transparent and self.handled == 1:
+            return None
+        if func in RANDOM and kwargs.get("generator") is None:
+            raise UnscopedOperation(
+                f"{self.where(func)} draws other random numbers in each run; keep one draw in a buffer "
+                "of the model, or give it a seeded generator"
+            )
+        return func(*args, **kwargs)
 
     def _handle(self, func: Any, args: tuple, kwargs: dict, probes: list, named: dict) -> Any:
         linear, rule = LINEAR.get(func), RULES.get(func)
+        if kwargs.get("out") is not None:
+            raise UnscopedOperation(f"{self.where(func)} writes into out=, which has no rule")
         if linear is not None and linear.allows(probes, named):
             self._check_linear(func, args, kwargs)
             if writes_in_place(func) and not probes[0]:
                 self._require_own(func, args[0])
             result = self.on_linear(linear, func, args, kwargs)
-            self._mark(args[0] if writes_in_place(func) else result)
+            made = args[0] if writes_in_place(func) else result
+            self._require_followed(func, list(_tensors(made)))
+            self._mark(made)
             return result
         if rule is not None:
-            return self._freeze(rule, func, args, kwargs)
+            if writes_in_place(func) and not probes[0]:
+                raise UnscopedOperation(f"{self.where(func)} writes over a constant")
+            elsewhere = any(probes[1:]) or any(n for k, n in named.items() if k != "input")
+            return self._freeze(rule, func, args, kwargs, elsewhere)
         if linear is not None:
             raise UnscopedOperation(
                 f"{self.where(func)} is linear in some of its arguments, but not in those that "
@@ -172,23 +206,25 @@ class Interception(TorchFunctionMode):
             "linscope_cuda.register_rule adds one"
         )
 
-    def _freeze(self, entry: Entry, func: Any, args: tuple, kwargs: dict) -> Any:
+    def _freeze(self, entry: Entry, func: Any, args: tuple, kwargs: dict, elsewhere: bool) -> Any:
         if not args and "input" in kwargs:
             args, kwargs = (kwargs["input"],), {k: v for k, v in kwargs.items() if k != "input"}
         args, kwargs, inplace = entry.without_inplace(args, kwargs)
-        if self.policy.uniform:
-            rule = entry.under(self.policy.default)
-        else:
-            rule = entry.under(self.policy.choose(function_name(func), self.module_path()))
-        outer, self.function = self.function, func
+        policy = "taylor" if self.expanding else self.policy.default
+        if not self.policy.uniform and not self.expanding:
+            policy = self.policy.choose(function_name(func), self.module_path())
+        outer = self.function, self.expanding
+        self.function, self.expanding = func, policy == "taylor"
         try:
+            rule = entry.under(policy, elsewhere)
             if inplace or writes_in_place(func):
                 return self.overwrite(rule, *args, **kwargs)
             y = self._apply(rule, args, kwargs)
         except UnscopedOperation as error:
             raise UnscopedOperation(f"{self.where(func)}: {error}") from error
         finally:
-            self.function = outer
+            self.function, self.expanding = outer
+        self._require_followed(func, list(filter(self.probes, _tensors(y))))
         if isinstance(y, Tensor) and not self.probes(y):
             return y.clone()  # a decision, which the network may write into
         if entry.is_gate:
@@ -224,9 +260,36 @@ class Interception(TorchFunctionMode):
             f"linscope_cuda.Policy(factors={{{self.module_path()!r}: 'first' or 'second'}})"
         )
 
-    def _check_linear(self, func: Any, args: tuple, kwargs: dict) -> None:
-        if kwargs.get("rounding_mode") or (func in _CASTS and not _stays_floating(args, kwargs)):
+    def _require_followed(self, func: Any, results: list[Tensor]) -> None:
+        """What depends on the input must be numbers that round no more than others do, and, where
+        there is a graph, be part of it.
+        """
+        if not all(y.is_floating_point() or y.is_complex() for y in results):
             raise UnscopedOperation(f"{self.where(func)} rounds: it is not linear")
+        if not self.gradients or self.handled > 1 or not results:
+            return
+        if not any(y.requires_grad for y in results):
+            hidden = running_function(sys._getframe(1))
+            raise UnscopedOperation(
+                f"{self.where(func)} cannot be followed backward: it runs in "
+                f"{hidden or 'a block without gradients'}, whose derivative is its own"
+            )
+
+    def _require_no_parameter(self, func: Any, values: Iterable[Any]) -> None:
+        """A Parameter is made out of sight; one of what depends on the input shares its memory."""
+        for value in values:
+            if isinstance(value, nn.Parameter) and not self.probes(value):
+                if value.untyped_storage().data_ptr() in self.memory:
+                    raise UnscopedOperation(
+                        f"{self.where(func)} acts on a Parameter made of what depends on the "
+                        "network's input; use the tensor itself"
+                    )
+
+    def _check_linear(self, func: Any, args: tuple, kwargs: dict) -> None:
+        if kwargs.get("rounding_mode"):
+            raise UnscopedOperation(f"{self.where(func)} rounds: it is not linear")
+        if func in _VIEWS and any(isinstance(v, dtype) for v in (*args[1:], *kwargs.values())):
+            raise UnscopedOperation(f"{self.where(func)} reads bits as another dtype")
         if kwargs.get("reduce", "add") not in ("add", "sum"):
             raise UnscopedOperation(f"{self.where(func)} with reduce={kwargs['reduce']!r}")
         if _random(func, args, kwargs):
@@ -235,7 +298,8 @@ class Interception(TorchFunctionMode):
     def _require_own(self, func: Any, target: Tensor) -> None:
         """What a run writes into must be its own, not the model's."""
         written = owner(target)
-        states = (*self.model.parameters(), *self.model.buffers())
+        attributes = (v for m in self.model.modules() for v in vars(m).values())
+        states = (*self.model.parameters(), *self.model.buffers(), *_tensors(tuple(attributes)))
         if any(written is t or written.data_ptr() == t.data_ptr() for t in states):
             raise UnscopedOperation(f"{self.where(func)} writes into the model's own tensor")
 
@@ -257,31 +321,6 @@ class Interception(TorchFunctionMode):
     @cached_property
     def _paths(self) -> dict[int, str]:
         return {id(m): name or type(m).__name__ for name, m in self.model.named_modules()}
-
-
-def owner(target: Tensor) -> Tensor:
-    """The tensor whose memory a view shows, or itself."""
-    return target if target._base is None else target._base
-
-
-class _WriteOver(Function):
-    """copy_ for graphs: what was there before gets no gradient, not even one of zeros."""
-
-    @staticmethod
-    def forward(ctx, target, y):
-        ctx.mark_dirty(target)
-        return target.copy_(y)
-
-    @staticmethod
-    def backward(ctx, *grads):
-        return None, grads[0]
-
-
-def write_over(target: Tensor, y: Tensor) -> Tensor:
-    """y in the target's memory."""
-    if torch.is_grad_enabled() and target._base is None:
-        return _WriteOver.apply(target, y)
-    return target.copy_(y)
 
 
 class _Reached(Exception):
@@ -319,13 +358,12 @@ def entries(x: Tensor) -> int:
     return len(x)
 
 
-_CASTS = {Tensor.to, Tensor.type_as}
+_VIEWS = {Tensor.view, Tensor.view_as}
 
 
-def _stays_floating(args: tuple, kwargs: dict) -> bool:
-    given = [*args[1:], *kwargs.values()]
-    dtypes = [v.dtype if isinstance(v, Tensor) else v for v in given]
-    return all(d.is_floating_point for d in dtypes if isinstance(d, dtype))
+def _tensors(value: Any) -> Iterable[Tensor]:
+    values = value if isinstance(value, tuple | list) else (value,)
+    return (v for v in values if isinstance(v, Tensor))
 
 
 def _random(func: Any, args: tuple, kwargs: dict) -> bool:

@@ -17,7 +17,13 @@ import torch
 from torch import Tensor, nn
 
 from . import tape_file
-from .certificate import Certificate, CertificateError, certify, require_linear
+from .certificate import (
+    Certificate,
+    CertificateError,
+    certify,
+    require_linear,
+    tolerance,
+)
 from .interception import Interception
 from .memory import Meter, peak_bytes
 from .network import Network, plain_model, require_frozen
@@ -25,7 +31,9 @@ from .operator import MatrixFreeOperator
 from .patch import DoubledBatch
 from .policy import Policy
 from .replay import Record, Replay
+from .rules import UnscopedOperation
 from .tape import Tape, TapeMismatch
+from .transparent import foreign_functions, normal_mode
 
 Storage = str | os.PathLike
 
@@ -76,7 +84,7 @@ class LinearInterpreter(MatrixFreeOperator):
         self.storage = "none" if differentiable else os.fspath(storage)
         self.differentiable = differentiable
         self.max_bytes = max_bytes
-        self.x0 = x0.detach()
+        self.x0 = x0.detach().clone()
         self._watch, self._stop, self._bytes_of_a_pass = check, None, 0
         self._start(self._record())
         if len(self.output) != 1:
@@ -117,6 +125,8 @@ class LinearInterpreter(MatrixFreeOperator):
         self.tape, self.x0, self.output = tape, tape.x0, tape.output
         self._residual: Tensor | None = None
         self._graphs: dict[int, tuple[Tensor, Tensor]] = {}
+        self._tried = {1, 2}  # sizes of a batch that are known to give what single probes give
+        self._held: set[int] = set()  # numbers of probes beside which x0's answer is its own
         super().__init__(self.x0.shape[1:], self.output.shape[1:], self.x0.dtype, self.x0.device)
         self._passes = 1
 
@@ -131,6 +141,7 @@ class LinearInterpreter(MatrixFreeOperator):
     @property
     def residual(self) -> Tensor:
         """r, the frozen network's answer to 0: (1, *output_shape)."""
+        self.network.stamp.require_same()
         if self.differentiable:
             return self._answer_to_zero()
         if self._residual is None:
@@ -141,14 +152,28 @@ class LinearInterpreter(MatrixFreeOperator):
     def _answer_to_zero(self) -> Tensor:
         self._passes += 1
         zero = torch.zeros_like(self.x0)
-        if self.storage == "none":
-            return self._doubled(zero)
-        return self._replay(zero, affine=True)
+        r = self._doubled(zero) if self.storage == "none" else self._replay(zero, affine=True)
+        if r.shape != self.output.shape:
+            raise UnscopedOperation(
+                f"the frozen network answers 0 with {tuple(r.shape)}, the network x0 with "
+                f"{tuple(self.output.shape)}"
+            )
+        return r
 
     def _run(self, run: Interception, x: Tensor) -> Tensor:
-        run.stop = self._stop
+        stamp, run.stop, run.transparent = self.network.stamp, self._stop, True
+        stamp.require_same()
         with self.network.settings(x.device):
-            return run.run(self.network, x)
+            y = run.run(self.network, x)
+        stamp.after_run(first=isinstance(run, Record))
+        if run.gradients:
+            hidden = next(foreign_functions(y), None)
+            if hidden is not None:
+                raise UnscopedOperation(
+                    f"{hidden} cannot be followed backward: it is a custom autograd Function, "
+                    "whose derivative is its own"
+                )
+        return y
 
     def _record(self) -> Tape:
         """The tape of x0, without entries where nothing is to be kept."""
@@ -160,7 +185,7 @@ class LinearInterpreter(MatrixFreeOperator):
         if self.storage != "tape":
             os.makedirs(self.storage, exist_ok=True)
             run.keep = partial(tape_file.keep_in, self.storage)
-        run.watch = self._watch
+        run.watch = True
         meter = Meter() if self._watch else nullcontext()
         with torch.no_grad(), meter:
             self._run(run, self.x0)
@@ -172,13 +197,44 @@ class LinearInterpreter(MatrixFreeOperator):
 
     def _doubled(self, x: Tensor) -> Tensor:
         """The probes' part of the doubled batch [x0; x], or that of x0 where there is no probe."""
-        y = self._run(DoubledBatch(self.model, 1, self.policy), torch.cat([self.x0, x]))
-        return y[1:] if len(x) else y
+        run = DoubledBatch(self.model, 1, self.policy)
+        run.watch = not len(x)
+        y = self._run(run, torch.cat([self.x0, x]))
+        if not len(x):
+            return y
+        if self._watch and len(x) not in self._held:
+            with torch.no_grad():
+                error = (y[:1] - self.output).norm() / self.output.norm()
+            if error > torch.finfo(y.dtype).eps ** 0.5:
+                raise UnscopedOperation(
+                    "x0's answer changes with its probes: the network mixes the samples of a batch,"
+                    " or moves them out of the first dimension"
+                )
+            self._held.add(len(x))
+        return y[1:]
 
     def plain(self) -> Tensor:
         """The model's own output for x0, run plainly: (1, *output_shape)."""
-        with torch.no_grad(), self.network.settings(self.device):
-            return self.network(self.x0.clone())
+        return self._plainly(1, self.network.plain)
+
+    def push_forward(self, v: Tensor) -> Tensor:
+        """dh(x0) v, the derivative of the model itself, past every rule: (1, *output_shape).
+
+        NotImplementedError for a function to which torch gives no forward derivative.
+        """
+        return self._plainly(3, self.network.push_forward, v)
+
+    def pull_back(self, u: Tensor) -> Tensor:
+        """dh(x0)^T u, likewise: (1, *input_shape)."""
+        return self._plainly(3, self.network.pull_back, u)
+
+    @torch.no_grad()
+    def _plainly(self, passes: int, product: Callable[..., Tensor], *args: Tensor) -> Tensor:
+        self._passes += passes
+        with self.network.settings(self.device):
+            y = product(self.x0, *args, stop=self._stop)
+        self.network.stamp.after_run(first=False)
+        return y
 
     def certify(self, generator: torch.Generator | None = None) -> Certificate:
         """Measures y0 = f(x0), y0 = F x0 + r, linearity and the adjoint on random probes.
@@ -199,16 +255,42 @@ class LinearInterpreter(MatrixFreeOperator):
             require_linear(self)
             self.max_batch = None if self.max_batch == 2 else 1
             return
-        except (CertificateError, TapeMismatch):
+        except (CertificateError, TapeMismatch, UnscopedOperation):
             if self.max_batch == 1 or self.storage == "none":
                 raise
         self.max_batch = 1
         require_linear(self)
+        self._one_at_a_time(stacklevel=4)
+
+    def _one_at_a_time(self, stacklevel: int) -> None:
+        self.max_batch = 1
         warnings.warn(
             "the network mixes the samples of a batch, or moves them out of the first dimension: "
             "its probes will run one at a time",
-            stacklevel=3,
+            stacklevel=stacklevel,
         )
+
+    def _in_batches(self, product: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+        """product(x); where a batch of its size is new, one of its probes is run alone, too."""
+        if self._max_batch == 1 and len(x) > 1:
+            return torch.cat([product(part) for part in x.split(1)])
+        y = product(x)
+        if not self._watch or len(x) in self._tried:
+            return y
+        with torch.no_grad():
+            sizes = y.detach().reshape(len(y), -1).norm(dim=1)
+            at = sizes.argmax()
+            if not sizes[at] > 0:
+                return y
+            self._passes += 1
+            alone = product(x[at : at + 1].detach())[0]
+            same = (y[at] - alone).norm() <= tolerance(self.dtype) * alone.norm()
+        if same:
+            self._tried.add(len(x))
+            return y
+        self._one_at_a_time(stacklevel=6)
+        self._passes += len(x)
+        return torch.cat([product(part) for part in x.split(1)])
 
     def calls(self) -> list[str]:
         """The network's calls that depend on its input, in order: function and module."""
@@ -259,6 +341,14 @@ class LinearInterpreter(MatrixFreeOperator):
         return self._replay(x, affine=False)
 
     def _matmat(self, x: Tensor) -> Tensor:
+        return self._in_batches(self._forward_product, x)
+
+    def _rmatmat(self, u: Tensor) -> Tensor:
+        self.network.stamp.require_same()
+        with normal_mode():
+            return self._in_batches(self._backward_product, u)
+
+    def _forward_product(self, x: Tensor) -> Tensor:
         if self.differentiable:
             y = self._doubled(torch.cat([x, torch.zeros_like(self.x0)]))
             self._passes += 2
@@ -270,7 +360,7 @@ class LinearInterpreter(MatrixFreeOperator):
                 return y - self.residual
             return y
 
-    def _rmatmat(self, u: Tensor) -> Tensor:
+    def _backward_product(self, u: Tensor) -> Tensor:
         if self.storage == "none":
             self._passes += 1
             probe = self._zeros(len(u), *self.input_shape).requires_grad_()

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
+from numbers import Number
 from typing import Any
 
 import torch
@@ -22,13 +23,18 @@ CountProbes = Callable[[Any], int]  # how many tensors of a value depend on the 
 # What torch calls an argument that may hold a probe.
 _FIRST_NAMES = ("input", "self", "tensors", "x")
 _OTHER_NAMES = ("other", "src", "source", "value", "values", "end", "mat2", "vec2", "tensor")
+_OTHER_NAMES += ("prepend", "append", "mat1", "mat", "vec1", "vec", "batch1", "batch2")
+_OTHER_NAMES += ("tensor1", "tensor2")
+
+_ALL = tuple(range(64))
 
 
 @dataclass(frozen=True)
 class Linear:
     """Where the probe may be among a function's arguments, and how to get A x and c apart.
 
-    `at`: the positions that may hold it, together or only `one` of them. A constant there is an
+    `at`: the positions that may hold it, together or only `one` of them; `alone`: beside no other
+    argument. A constant there is an
     offset; so is the argument `bias` = (position, name). `homogeneous` replaces all this where
     a function needs a way of its own. `offset` gives c, or what broadcasts to it, quicker than the
     function itself does, called with zeros.
@@ -36,6 +42,7 @@ class Linear:
 
     at: tuple[int, ...] = (0,)
     one: bool = False
+    alone: bool = False
     bias: tuple[int, str] | None = None
     homogeneous: Callable[..., Any] | None = None
     offset: Callable[..., Tensor] | None = None
@@ -48,14 +55,41 @@ class Linear:
             total += n
             if name in _FIRST_NAMES or (len(self.at) > 1 and name in _OTHER_NAMES):
                 inside += n
-        return inside == total and not (self.one and total > 1)
+        if (self.one and total > 1) or (self.alone and len(probes) + len(named) > 1):
+            return False
+        return inside == total
 
     def without_offsets(self, function: Callable, probes: CountProbes, args, kwargs) -> Any:
-        """A x alone. A tensor that is written into must hold no offset any more."""
+        """A x alone."""
+        if writes_in_place(function):
+            return self._written(function, probes, args, kwargs)
+        return self._homogeneous(function, probes, args, kwargs)
+
+    def _homogeneous(self, function: Callable, probes: CountProbes, args, kwargs) -> Any:
         if self.homogeneous is not None:
             return self.homogeneous(function, probes, args, kwargs)
         args, kwargs = self._without_constants(function, probes, args, kwargs)
         return function(*args, **kwargs)
+
+    def _written(self, function: Callable, probes: CountProbes, args, kwargs) -> Tensor:
+        """A x in the memory of the first argument, which an offset may fill, as the whole tensor
+        that it is a view of.
+        """
+        target, *others = args
+        if self.homogeneous is None and probes(target):
+            return self._homogeneous(function, probes, args, kwargs)
+        if self.homogeneous is None and not self.one:
+            owner(target).zero_()
+            return self._homogeneous(function, probes, args, kwargs)
+        # What is written over is a factor: it must be read before it goes.
+        copy = target.clone()
+        known = int(bool(probes(target)))
+        y = self._homogeneous(
+            function, lambda v: known if v is copy else probes(v), (copy, *others), kwargs
+        )
+        if not probes(target):
+            owner(target).zero_()
+        return target.copy_(y)
 
     def has_offset(self, function: Callable, probes: CountProbes, args, kwargs) -> bool:
         """Whether a call may add a c."""
@@ -93,6 +127,20 @@ def writes_in_place(function: Any) -> bool:
     return name in _IN_PLACE or (name.endswith("_") and not name.endswith("__"))
 
 
+def out_of_place(function: Any) -> Any:
+    """A function's twin that writes into none of its arguments; itself, if it does not."""
+    if not writes_in_place(function):
+        return function
+    name = function.__name__
+    twin = f"__{name[3:]}" if name in _IN_PLACE else name[:-1]
+    return next(getattr(home, twin) for home in (torch, Tensor, F) if hasattr(home, twin))
+
+
+def owner(target: Tensor) -> Tensor:
+    """The tensor whose memory a view shows, or itself."""
+    return target if target._base is None else target._base
+
+
 def _only_probes(value: Any, probes: CountProbes) -> Any:
     """Zeros in place of what does not depend on the network's input."""
     if isinstance(value, Tensor):
@@ -101,7 +149,7 @@ def _only_probes(value: Any, probes: CountProbes) -> Any:
         kept = [_only_probes(v, probes) for v in value]
         same = all(a is b for a, b in zip(value, kept, strict=True))
         return value if same else type(value)(kept)
-    return type(value)(0) if isinstance(value, int | float | complex) else value
+    return type(value)(0) if isinstance(value, Number) else value  # NumPy's are such too
 
 
 def _batch_norm(function: Callable, probes: CountProbes, args: tuple, kwargs: dict) -> Any:
@@ -142,14 +190,25 @@ def _of_one_entry(function: Callable, probes: CountProbes, args: tuple, kwargs: 
     return function(*map(zero, args), **{k: zero(v) for k, v in kwargs.items()})
 
 
-def _difference(function: Callable, probes: CountProbes, args: tuple, kwargs: dict) -> Any:
-    """A x as f(x) - f(0), for functions that are too rare for a way of their own."""
+def _add_product(function: Callable, probes: CountProbes, args: tuple, kwargs: dict) -> Any:
+    """beta x + alpha (a b): of what does not depend on the input, the sum's other part is 0."""
 
-    def zeros(value):
-        return torch.zeros_like(value) if probes(value) else value
+    def of(input, *factors, **named):
+        if not probes(input):
+            return function(torch.zeros_like(input), *factors, **named)
+        if factors:
+            return function(input, torch.zeros_like(factors[0]), *factors[1:], **named)
+        first = next(k for k in named if k not in ("alpha", "beta", "value"))
+        return function(input, **{**named, first: torch.zeros_like(named[first])})
 
-    at_zero = function(*map(zeros, args), **{k: zeros(v) for k, v in kwargs.items()})
-    return function(*args, **kwargs) - at_zero
+    return of(*args, **kwargs)
+
+
+def _conv_tbc(function: Callable, probes: CountProbes, args: tuple, kwargs: dict) -> Tensor:
+    def without_bias(input, weight, bias, *pad, **named):
+        return function(input, weight, torch.zeros_like(bias), *pad, **named)
+
+    return without_bias(*args, **kwargs)
 
 
 def _methods(*names: str) -> list[Any]:
@@ -188,9 +247,12 @@ _TABLE: list[tuple[Linear, list[Any]]] = [
     # Joining and choosing.
     (
         Linear(),
-        [torch.cat, torch.concat, torch.concatenate, torch.stack, torch.block_diag]
+        [torch.cat, torch.concat, torch.concatenate, torch.stack]
         + [torch.hstack, torch.vstack, torch.dstack, torch.column_stack, torch.row_stack],
     ),
+    (Linear(at=_ALL), [torch.block_diag]),
+    (Linear(alone=True), _methods("atleast_2d", "atleast_3d")),
+    (Linear(at=(0, 3, 4)), _methods("diff")),
     (Linear(at=(1, 2)), [torch.where]),
     (Linear(at=(0, 2)), [Tensor.where]),
     (Linear(at=(0, 1)), _methods("lerp")),
@@ -213,10 +275,10 @@ _TABLE: list[tuple[Linear, list[Any]]] = [
             *("contiguous", "chunk", "split", "tensor_split", "unbind", "narrow", "select"),
             *("split_with_sizes", "select_copy", "hsplit", "vsplit", "dsplit", "ravel"),
             *("roll", "flip", "fliplr", "flipud", "rot90", "unfold", "cumsum", "sum", "mean"),
-            *("nansum", "trace", "diff", "diagonal", "diag", "diag_embed", "tril", "triu"),
+            *("trace", "diagonal", "diag", "diag_embed", "tril", "triu"),
             *("neg", "negative", "positive", "__neg__", "__pos__", "trapezoid", "trapz"),
             *("to", "float", "double", "half", "bfloat16", "type_as", "type", "cpu", "cuda"),
-            *("detach", "requires_grad", "alias", "broadcast_to", "atleast_2d", "atleast_3d"),
+            *("detach", "alias", "broadcast_to"),
             *("pixel_shuffle", "pixel_unshuffle", "channel_shuffle", "adjoint", "narrow_copy"),
             *("__getitem__", "index_select", "gather", "take_along_dim", "masked_select", "take"),
             *("as_strided", "resolve_conj", "resolve_neg", "zero", "stft", "istft"),
@@ -236,15 +298,17 @@ _TABLE: list[tuple[Linear, list[Any]]] = [
         _methods("mul", "multiply", "matmul", "bmm", "mm", "mv", "tensordot", "dot", "inner")
         + _methods("outer", "ger", "kron", "vdot", "cross")
         + [Tensor.__mul__, Tensor.__rmul__, Tensor.__imul__, Tensor.__matmul__]
-        + [Tensor.__rmatmul__, F.bilinear, torch.conv_tbc],
+        + [Tensor.__rmatmul__],
     ),
+    (Linear(at=(0, 1), one=True, bias=(3, "bias")), [F.bilinear, torch.bilinear]),
+    (Linear(homogeneous=_conv_tbc), [torch.conv_tbc]),
     (Linear(at=tuple(range(16)), one=True), [torch.einsum, torch.linalg.multi_dot]),
     (
         Linear(),
         _methods("div", "divide", "true_divide") + [Tensor.__truediv__, Tensor.__itruediv__],
     ),
     (
-        Linear(at=(0, 1, 2), one=True, homogeneous=_difference),
+        Linear(at=(0, 1, 2), one=True, homogeneous=_add_product),
         _methods("addmm", "baddbmm", "addbmm", "addmv", "addr", "addcmul"),
     ),
     # In eval mode these do nothing; in training mode they are refused before they are called.
@@ -278,8 +342,20 @@ NEUTRAL: set[Any] = _names(
     *("is_leaf", "grad_fn", "is_sparse", "is_quantized", "is_meta", "itemsize", "nbytes"),
     *("is_mkldnn", "is_nested", "names", "_version", "is_signed", "is_inference", "is_shared"),
     *("is_pinned", "is_same_size", "is_conj", "is_neg", "output_nr", "_base", "_is_view"),
-    *("new_zeros", "new_ones", "new_full", "new_empty", "new_tensor", "requires_grad_"),
-    *("register_hook", "retain_grad", "is_xpu", "is_mps"),
-) | {torch.zeros_like, torch.ones_like, torch.empty_like, torch.full_like, torch.rand_like}
-NEUTRAL |= {torch.randn_like, torch.is_floating_point, torch.is_complex, torch.numel}
+    *("new_zeros", "new_ones", "new_full", "new_empty", "new_tensor"),
+    *("is_xpu", "is_mps", "requires_grad_", "register_hook", "retain_grad"),
+) | {torch.zeros_like, torch.ones_like, torch.empty_like, torch.full_like}
+NEUTRAL |= {torch.is_floating_point, torch.is_complex, torch.numel}
 NEUTRAL |= {torch.is_tensor, torch.result_type, torch.is_same_size}
+
+# What gives other numbers each time.
+RANDOM: set[Any] = {
+    getattr(home, name)
+    for home, names in (
+        (torch, "rand randn randint randperm normal bernoulli multinomial poisson binomial"),
+        (torch, "rand_like randn_like randint_like"),
+        (Tensor, "bernoulli bernoulli_ multinomial normal_ uniform_ random_ exponential_"),
+        (Tensor, "cauchy_ geometric_ log_normal_"),
+    )
+    for name in names.split()
+}

@@ -10,6 +10,12 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd import forward_ad
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from .interception import Interception
+from .linear import writes_in_place
+from .stamp import Stamp
 
 
 def plain_model(model: Any) -> nn.Module:
@@ -67,6 +73,7 @@ class Network:
         self.model = model
         self.kwargs = dict(kwargs or {})
         self.output = output
+        self.stamp = Stamp(model, self.kwargs)
         self.compiled = any(hasattr(m, "_orig_mod") for m in model.modules())
 
     def __call__(self, x: Tensor) -> Any:
@@ -80,6 +87,29 @@ class Network:
             return getattr(y, self.output)
         return y[self.output]
 
+    def plain(self, x: Tensor, stop: int | None = None) -> Tensor:
+        """The model's own output for x, not frozen, up to its call of number `stop`."""
+        run = _Plain(self.model)
+        run.stop, run.transparent = stop, True
+        return run.run(self, x)
+
+    def push_forward(self, x: Tensor, v: Tensor, stop: int | None = None) -> Tensor:
+        """The derivative of `plain` at x along v, in forward mode.
+
+        NotImplementedError for a function that has no forward derivative.
+        """
+        # The other kernels for attention have none.
+        with sdpa_kernel(SDPBackend.MATH), forward_ad.dual_level():
+            y = self.plain(forward_ad.make_dual(x, v), stop)
+            pushed = forward_ad.unpack_dual(y).tangent
+            return torch.zeros_like(y) if pushed is None else pushed.clone()
+
+    def pull_back(self, x: Tensor, u: Tensor, stop: int | None = None) -> Tensor:
+        """The transposed derivative of `plain` at x applied to u, in reverse mode."""
+        with torch.enable_grad():
+            x = x.clone().requires_grad_()
+            return torch.autograd.grad(self.plain(x, stop), x, u)[0]
+
     @contextmanager
     def settings(self, device: torch.device) -> Iterator[None]:
         """The model runs as it is written and in its own dtype: without autocast around it, without
@@ -87,12 +117,33 @@ class Network:
 
         Otherwise y0 = F x0 + r would hold to three digits, and differ between batch sizes.
         """
-        with torch.autocast(device.type, enabled=False), _eager(self.compiled):
+        off = torch.autocast(device.type, enabled=False)
+        with off, _eager(self.compiled), _no_fast_path():
             if device.type == "cuda":
                 with _full_precision():
                     yield
             else:
                 yield
+
+
+class _Plain(Interception):
+    """Runs each call as it is, without hooks and blocks without gradients, and counts them."""
+
+    def _handle(self, func, args, kwargs, probes, named):
+        result = func(*args, **kwargs)
+        self._mark(args[0] if writes_in_place(func) else result)
+        return result
+
+
+@contextmanager
+def _no_fast_path() -> Iterator[None]:
+    """Without the fused layers that torch's transformers take where nobody differentiates."""
+    before = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(before)
 
 
 def _for_all(value: Any, samples: int) -> Any:

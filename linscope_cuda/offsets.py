@@ -16,9 +16,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .interception import owner
 from .interpreter import LinearInterpreter
-from .linear import Linear, writes_in_place
+from .linear import Linear, owner, writes_in_place
 from .replay import Replay
 from .rules import Fused, UnscopedOperation
 from .rules.entry import Decision

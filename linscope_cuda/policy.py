@@ -65,6 +65,10 @@ class Policy:
         """Whether every function gets the default."""
         return not self.functions and not self.modules
 
+    def everywhere(self, choice: str) -> bool:
+        """Whether every function is frozen by that choice."""
+        return {self.default, *self.functions.values(), *self.modules.values()} == {choice}
+
     def choose(self, function: str, module: str) -> str:
         """The freeze of a function of that name, called in that module."""
         by_function = self.functions.get(function, self.default)

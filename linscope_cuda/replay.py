@@ -12,13 +12,14 @@ from torch import Tensor, nn
 from torch._C import DisableTorchFunction
 from torch.autograd.graph import saved_tensors_hooks
 
-from .interception import Interception, entries, owner, write_over
-from .linear import Linear, writes_in_place
+from .interception import Interception, entries
+from .linear import Linear
 from .policy import Policy, function_name
 from .rules import Fused
 from .rules.entry import Decision
 from .rules.packing import pack, unpack
 from .tape import Entry, Tape, TapeMismatch
+from .writes import write_over
 
 _CONVOLUTIONS = {F.conv1d, F.conv2d, F.conv3d}
 _CONVOLUTIONS |= {F.conv_transpose1d, F.conv_transpose2d, F.conv_transpose3d}
@@ -124,8 +125,6 @@ class Replay(Interception):
     def _linear(self, entry: Linear, func: Any, args: tuple, kwargs: dict) -> Any:
         if self.affine:
             return func(*args, **kwargs)
-        if writes_in_place(func) and not self.probes(args[0]):
-            owner(args[0]).zero_()
         return entry.without_offsets(func, self.probes, args, kwargs)
 
     def _next(self, x: Tensor) -> Decision:

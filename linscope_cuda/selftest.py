@@ -178,7 +178,7 @@ def _network_checks(dtype: torch.dtype, device: torch.device) -> list[Check]:
     difference = (op.filter(x0) - doubled.filter(x0)).norm().item() / scale
     errors = {**certificate.errors, "tape = doubled batch": difference}
     return [
-        Check(name, _name(dtype), error, certificate.tolerance) for name, error in errors.items()
+        Check(name, _name(dtype), error, certificate.limit(name)) for name, error in errors.items()
     ]
 
 

@@ -70,6 +70,7 @@ def _numbers(
         "frozen": dict(Counter(entry.function for entry in op.tape).most_common()),
         "errors": certificate.errors,
         "tolerance": certificate.tolerance,
+        "limits": {name: certificate.limit(name) for name in certificate.errors},
         "ok": certificate.ok,
         "blamed": {"function": function, "module": module} if certificate.blamed else None,
     }
@@ -90,7 +91,8 @@ COMMAND = Command(
     name="certify",
     help="measure whether a frozen network is linear, and right",
     description="Freezes a network on a photo and measures, on random probes, that F x0 + r is\n"
-    "the network's output, that F is linear, and that F^T is its transpose. Exits with 0 if\n"
+    'the network\'s output, that F is linear, that F^T is its transpose and, under "taylor", that\n'
+    "F is the derivative. Exits with 0 if\n"
     "every error is within the tolerance, with 1 if not: then the call is named at which the\n"
     "frozen network first departs. A network that cannot be frozen at all is refused, with 2.",
     examples="""examples:

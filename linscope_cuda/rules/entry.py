@@ -23,17 +23,17 @@ class Fused(ABC):
     """A rule with operators of its own for deciding, and for applying what was decided."""
 
     @abstractmethod
-    def scope(self, references: int, *args: Any, **kwargs: Any) -> tuple[Tensor, Decision]:
+    def scope(self, references: int, *args: Any, **kwargs: Any) -> tuple[Any, Decision]:
         """y of the doubled batch (`references` samples, then their probes), and the decision taken.
 
         The decision is a dict of tensors whose first dimension is `references`, and of JSON values.
         """
 
     @abstractmethod
-    def frozen(self, decision: Decision, affine: bool, *args: Any, **kwargs: Any) -> Tensor:
+    def frozen(self, decision: Decision, affine: bool, *args: Any, **kwargs: Any) -> Any:
         """A x + c with a recorded decision, or A x alone where not `affine`."""
 
-    def offset(self, decision: Decision, zeros: Tensor, *args: Any, **kwargs: Any) -> Tensor | None:
+    def offset(self, decision: Decision, zeros: Tensor, *args: Any, **kwargs: Any) -> Any:
         """c, or what broadcasts to it; None where the function never has one."""
         return self.frozen(decision, True, zeros, *args, **kwargs)
 
@@ -41,7 +41,7 @@ class Fused(ABC):
         """`frozen` in the memory of its input."""
         return input.copy_(self.frozen(decision, affine, input, *args, **kwargs))
 
-    def __call__(self, freeze: Any, *args: Any, **kwargs: Any) -> Tensor:
+    def __call__(self, freeze: Any, *args: Any, **kwargs: Any) -> Any:
         return freeze.apply(self, *args, **kwargs)
 
 
@@ -54,17 +54,31 @@ def unfrozen(rule: Rule) -> Callable[..., Any]:
 class Entry:
     """The rule of a function, and the rules that take its place under some policies.
 
+    `taylor` is the rule under "taylor", made from the derivative of the function itself: no other
+    rule is taken there, unless it `is_derivative`: with torch's own choice at corners and ties, or
+    made of functions that are expanded in turn.
+    `anywhere`: the rule takes the network's input in any of its arguments, not in the first alone.
     `inplace_at` is the position of the function's `inplace` argument, if it has one; `is_gate`: its
     result is meant to be multiplied with.
     """
 
     rule: Rule
+    taylor: Rule
     variants: dict[str, Rule] = field(default_factory=dict)
+    is_derivative: bool = False
+    anywhere: bool = False
     inplace_at: int | None = None
     is_gate: bool = False
 
-    def under(self, policy: str) -> Rule:
-        return self.variants.get(policy, self.rule)
+    def under(self, policy: str, elsewhere: bool) -> Rule:
+        """The rule for a call; `elsewhere`: other arguments than its first depend on the input."""
+        rule = self.variants.get(policy, self.rule)
+        fits = self.anywhere or not elsewhere
+        if policy == "taylor" and policy not in self.variants:
+            return rule if self.is_derivative and fits else self.taylor
+        if not fits:
+            raise UnscopedOperation("its rule is for a first argument that depends on the input")
+        return rule
 
     def without_inplace(self, args: tuple, kwargs: dict) -> tuple[tuple, dict, bool]:
         """The call's arguments without `inplace`, and whether it was asked for."""

@@ -148,6 +148,10 @@ def amin(freeze, input, dim=(), keepdim=False):
     return _extreme(freeze, torch.argmin, input, dim, keepdim)
 
 
+def nansum(freeze, input, dim=None, keepdim=False, *, dtype=None):
+    return torch.where(freeze(torch.isnan, input), 0, input).sum(dim, keepdim, dtype=dtype)
+
+
 def _extreme(freeze, winner: Callable, input: Tensor, dim, keepdim: bool) -> Tensor:
     dims = sorted(d % input.dim() for d in ([dim] if isinstance(dim, int) else dim))
     if not dims or dims[0] == 0:

@@ -131,4 +131,8 @@ class Decided:
         self.function = function
 
     def __call__(self, freeze, *args, **kwargs):
-        return freeze(partial(self.function, **kwargs), *args)
+        def decide(*values):
+            named = dict(zip(kwargs, values[len(args) :], strict=True))
+            return self.function(*values[: len(args)], **named)
+
+        return freeze(decide, *args, *kwargs.values())

@@ -9,7 +9,25 @@ import torch
 from torch import Tensor
 from torch.autograd import Function
 
-from .entry import Decision, Fused
+from .entry import Decision, Fused, UnscopedOperation
+
+Tensors = tuple[Tensor, ...]
+
+
+def push_forward(h: Callable[..., Any], at: Tensors, tangents: Tensors) -> tuple[Any, Any]:
+    """h(at) and J(at) tangents; where torch has no forward derivative, by way of two backward ones.
+
+    UnscopedOperation where it has neither.
+    """
+    try:
+        return torch.func.jvp(h, at, tangents)
+    except NotImplementedError:  # what torch raises for want of a formula
+        pass
+    try:
+        y, pull_back = torch.func.vjp(h, *at)
+        return y, torch.func.vjp(pull_back, _each(torch.zeros_like, y))[1](tangents)[0]
+    except RuntimeError as error:
+        raise UnscopedOperation(f"torch has no derivative to expand it by: {error}") from error
 
 
 class _Derivative(Function):
@@ -19,54 +37,56 @@ class _Derivative(Function):
     def forward(ctx, h, at, *tangents):
         ctx.h = h
         ctx.save_for_backward(*at)
-        return torch.func.jvp(h, at, tangents)[1]
+        return push_forward(h, at, tangents)[1]
 
     @staticmethod
     def backward(ctx, *grads):
-        pull_back = torch.func.vjp(ctx.h, *ctx.saved_tensors)[1]
-        return None, None, *pull_back(*grads)
-
-
-def _for_all(x0: Tensor, samples: int) -> Tensor:
-    return x0.repeat(samples // len(x0), *[1] * (x0.dim() - 1))
+        y, pull_back = torch.func.vjp(ctx.h, *ctx.saved_tensors)
+        return None, None, *pull_back(grads if isinstance(y, tuple) else grads[0])
 
 
 class _Expansion(Fused):
-    def __init__(self, h: Callable[..., Tensor]):
+    """The expansion of h, which maps tensors to one tensor or a tuple of them."""
+
+    def __init__(self, h: Callable[..., Any]):
         self.h = h
 
     def scope(self, references, *xs):
-        at = tuple(x[:references] for x in xs)
-        y0, samples = self.h(*at), len(xs[0])
+        times = len(xs[0]) // references
+        at = tuple(x[: len(x) // times] for x in xs)
+        y0 = self.h(*at)
+        for y in y0 if isinstance(y0, tuple) else (y0,):
+            if not isinstance(y, Tensor) or not y.is_floating_point():
+                raise UnscopedOperation("what it returns is not floating: it has no derivative")
         decision: Decision = {f"x{i}": x0.clone() for i, x0 in enumerate(at)}
-        if samples == references:
+        if times == 1:
             return y0, decision
-        at = tuple(_for_all(x0, samples) for x0 in at)
+        at = _repeated(at, xs)
         steps = tuple(x - x0 for x, x0 in zip(xs, at, strict=True))
-        moved = torch.func.jvp(self.h, at, steps)[1]
-        return _for_all(y0, samples) + moved, decision
+        moved = push_forward(self.h, at, steps)[1]
+        return _each(lambda y, step: _repeat(y, times) + step, y0, moved), decision
 
     def frozen(self, decision, affine, *xs):
         x0 = tuple(decision.values())
-        at = tuple(_for_all(t, len(xs[0])) for t in x0)
-        y = _Derivative.apply(self.h, at, *xs)
+        y = _Derivative.apply(self.h, _repeated(x0, xs), *xs)
         if not affine:
             return y
-        value = torch.func.jvp(self.h, x0, x0)
-        return y + _for_all(value[0] - value[1], len(xs[0]))
+        times = len(xs[0]) // len(x0[0])
+        value, slope = push_forward(self.h, x0, x0)
+        return _each(lambda y, v, s: y + _repeat(v - s, times), y, value, slope)
 
 
 class Taylor:
     """The expansion of `function` in all of its arguments that depend on the network's input."""
 
-    def __init__(self, function: Callable[..., Tensor]):
+    def __init__(self, function: Callable[..., Any]):
         self.function = function
 
     def __call__(self, freeze, *args: Any, **kwargs: Any):
         at = [i for i, a in enumerate(args) if freeze.is_probe(a)]
         named = [k for k, v in kwargs.items() if freeze.is_probe(v)]
 
-        def h(*probes: Tensor) -> Tensor:
+        def h(*probes: Tensor) -> Any:
             given = list(args)
             for i, probe in zip(at, probes, strict=False):
                 given[i] = probe
@@ -74,3 +94,24 @@ class Taylor:
             return self.function(*given, **{**kwargs, **by_name})
 
         return freeze.apply(_Expansion(h), *(args[i] for i in at), *(kwargs[k] for k in named))
+
+
+def _each(f: Callable[..., Tensor], *ys: Any) -> Any:
+    """f of one tensor of each, or of those at one place of each tuple."""
+    return tuple(map(f, *ys)) if isinstance(ys[0], tuple) else f(*ys)
+
+
+def _repeat(x0: Tensor, times: int) -> Tensor:
+    return x0 if times == 1 else x0.repeat(times, *[1] * (x0.dim() - 1))
+
+
+def _repeated(x0: Tensors, xs: Tensors) -> Tensors:
+    """References as often as xs has samples of each; the same number for all."""
+    times = len(xs[0]) // max(len(x0[0]), 1)
+    for t, x in zip(x0, xs, strict=True):
+        if x.shape != (times * len(t), *t.shape[1:]):
+            raise UnscopedOperation(
+                f"it is given {tuple(x.shape)} where it was expanded around {tuple(t.shape)}: "
+                "samples must stay apart in the first dimension"
+            )
+    return tuple(_repeat(t, times) for t in x0)
