@@ -66,7 +66,7 @@ def tolerance(dtype: torch.dtype) -> float:
 
 
 def adjoint_tolerance(dtype: torch.dtype) -> float:
-    """In half precision networks are within 3e-3, and what leaves a branch out is not within 4e-2."""
+    """Networks are within 3e-3 in half precision, an F^T that lacks a branch not within 4e-2."""
     return min(tolerance(dtype), 2e-2)
 
 
@@ -209,9 +209,10 @@ def require_linear(op: LinearInterpreter) -> None:
     wrong = certificate.wrong
     if wrong is None:
         return
+    reason = f" ({certificate.refused})" if certificate.refused else ""
     raise CertificateError(
         f"{wrong} fails by {certificate.errors[wrong]:.1e} (tolerance "
         f"{certificate.limit(wrong):.1e}); the frozen network first departs at "
         f"{blame(op) or 'its output'}: there or just before it something acts on the network's "
-        f"input that is neither frozen nor linear{f' ({certificate.refused})' * bool(certificate.refused)}"
+        f"input that is neither frozen nor linear{reason}"
     )

@@ -173,8 +173,8 @@ class Interception(TorchFunctionMode):
             return None
         if func in RANDOM and kwargs.get("generator") is None:
             raise UnscopedOperation(
-                f"{self.where(func)} draws other random numbers in each run; keep one draw in a buffer "
-                "of the model, or give it a seeded generator"
+                f"{self.where(func)} draws other random numbers in each run; keep one draw in a "
+                "buffer of the model, or give it a seeded generator"
             )
         return func(*args, **kwargs)
 
@@ -277,13 +277,12 @@ class Interception(TorchFunctionMode):
 
     def _require_no_parameter(self, func: Any, values: Iterable[Any]) -> None:
         """A Parameter is made out of sight; one of what depends on the input shares its memory."""
-        for value in values:
-            if isinstance(value, nn.Parameter) and not self.probes(value):
-                if value.untyped_storage().data_ptr() in self.memory:
-                    raise UnscopedOperation(
-                        f"{self.where(func)} acts on a Parameter made of what depends on the "
-                        "network's input; use the tensor itself"
-                    )
+        strangers = (v for v in values if isinstance(v, nn.Parameter) and not self.probes(v))
+        if any(v.untyped_storage().data_ptr() in self.memory for v in strangers):
+            raise UnscopedOperation(
+                f"{self.where(func)} acts on a Parameter made of what depends on the network's "
+                "input; use the tensor itself"
+            )
 
     def _check_linear(self, func: Any, args: tuple, kwargs: dict) -> None:
         if kwargs.get("rounding_mode"):

@@ -1,4 +1,4 @@
-"""Under "taylor" F is the Jacobian, of everything that has a derivative; what has none is refused."""
+"""Under "taylor" F is the Jacobian of whatever has a derivative; what has none is refused."""
 
 import pytest
 import torch

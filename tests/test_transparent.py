@@ -122,8 +122,8 @@ def test_products_may_be_asked_for_in_inference_mode(dtype):
     with torch.inference_mode():
         op = ls.LinearInterpreter(model, x0)
         got = op.output, op.residual, op.filter(x0), op.transpose(u)
-    for a, b in zip(got, (want.output, want.residual, want.filter(x0), want.transpose(u))):
-        assert torch.equal(a, b)
+    due = want.output, want.residual, want.filter(x0), want.transpose(u)
+    assert all(map(torch.equal, got, due))
 
 
 @pytest.mark.parametrize("kind", ["full", "pre", "old"])

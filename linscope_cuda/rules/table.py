@@ -138,6 +138,8 @@ _add([F.instance_norm, torch.instance_norm], InstanceNorm(), centered=norms.cent
 _add(
     [F.layer_norm, torch.layer_norm],
     norms.LayerNorm(),
+    # torch's own forward derivative loses its device on fake tensors
+    Taylor(unfrozen(norms.LayerNorm())),
     anywhere=True,
     centered=norms.LayerNorm(centered=True),
 )

@@ -102,7 +102,7 @@ def _each(f: Callable[..., Tensor], *ys: Any) -> Any:
 
 
 def _repeat(x0: Tensor, times: int) -> Tensor:
-    return x0 if times == 1 else x0.repeat(times, *[1] * (x0.dim() - 1))
+    return x0.view_as(x0) if times == 1 else x0.repeat(times, *[1] * (x0.dim() - 1))
 
 
 def _repeated(x0: Tensors, xs: Tensors) -> Tensors:
