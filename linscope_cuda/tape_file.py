@@ -1,7 +1,7 @@
 """Tapes on disk: one safetensors file, checked against a digest and the model it belongs to.
 
-A digest has no key: whoever alters a file can make a new one. So nothing of a file is used before it
-is known to be of the type, shape and range that the model's own run on x0 asks for.
+A digest has no key: whoever alters a file can make a new one. So nothing of a file is used before
+it is known to be of the type, shape and range that the model's own run on x0 asks for.
 """
 
 from __future__ import annotations

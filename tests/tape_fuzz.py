@@ -120,13 +120,15 @@ def lost_value(rng, header, tensors):
 def entries_moved(rng, header, tensors):
     entries = header["entries"]
     i, j = rng.randrange(len(entries)), rng.randrange(len(entries))
-    rng.choice([
-        lambda: entries.insert(j, entries[i]),
-        lambda: entries.pop(i),
-        lambda: entries.append(entries[i]),
-        entries.clear,
-        lambda: entries.__setitem__(i, entries[j]),
-    ])()
+    rng.choice(
+        [
+            lambda: entries.insert(j, entries[i]),
+            lambda: entries.pop(i),
+            lambda: entries.append(entries[i]),
+            entries.clear,
+            lambda: entries.__setitem__(i, entries[j]),
+        ]
+    )()
 
 
 def bytes_changed(rng, header, tensors):
@@ -199,7 +201,9 @@ def main(folder, name, policy, changes):
             assert str(bad) in sentence and "\n" not in sentence and len(sentence) < 600, sentence
             print(sentence.removeprefix(str(bad)))
             continue
-        assert all(a.shape == b.shape and a.dtype == b.dtype for a, b in zip(found, wanted))
+        assert all(
+            a.shape == b.shape and a.dtype == b.dtype for a, b in zip(found, wanted, strict=True)
+        )
         if same:
             assert all(map(torch.equal, found, wanted))
         print("runs", flush=True)

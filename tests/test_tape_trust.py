@@ -177,7 +177,9 @@ def test_another_forward_of_the_same_weights_is_refused(tmp_path):
     with pytest.raises(ValueError, match="output is not the model's for its x0"):
         ls.LinearInterpreter.from_tape(model, path, kwargs=same)
     model.forward = lambda x, scale: F.relu(x[:, :1]).flatten(1)
-    with pytest.raises(ValueError, match=r"the model calls torch.nn.functional.relu .*where it has"):
+    with pytest.raises(
+        ValueError, match=r"the model calls torch.nn.functional.relu .*where it has"
+    ):
         ls.LinearInterpreter.from_tape(model, path, kwargs=same)
     model.forward = lambda x, scale: model.conv(x) * scale
     with pytest.raises(ValueError, match="it holds 1 decisions where the model takes 0"):
@@ -220,5 +222,5 @@ def test_images_alone_have_their_channels_last(chosen, tmp_path):
 
 def test_no_folder_to_save_in(tmp_path):
     op = ls.LinearInterpreter(build(Spellings), example(Spellings))
-    with pytest.raises(FileNotFoundError, match="there is no folder .*none to save a tape in"):
+    with pytest.raises(FileNotFoundError, match=r"there is no folder .*none to save a tape in"):
         op.tape.save(tmp_path / "none" / "one.tape")

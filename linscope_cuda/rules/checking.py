@@ -28,7 +28,9 @@ def mismatch(given: dict[str, Any], taken: dict[str, Any], any_width: bool = Fal
         if isinstance(want, Tensor) != isinstance(have, Tensor):
             return f"{name} is {'a' if isinstance(have, Tensor) else 'no'} tensor"
         if not isinstance(want, Tensor):
-            same = type(have) is bool if type(want) is bool else json.dumps(have) == json.dumps(want)
+            same = (
+                type(have) is bool if type(want) is bool else json.dumps(have) == json.dumps(want)
+            )
             wrong = None if same else f"{name} is {have!r:.60}, not like {want!r}"
         else:
             wrong = _tensor_mismatch(name, have, want, any_width)

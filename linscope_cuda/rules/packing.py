@@ -35,7 +35,7 @@ def unpack(decision: Decision, entries: int) -> Tensor | tuple[Tensor, ...]:
 
 
 def fault(given: Decision, taken: Decision, size: int | None) -> str | None:
-    """What is wrong with a decision of a file, `taken` being the one taken anew; None if nothing is.
+    """What is wrong with a decision of a file, beside the one `taken` anew; None if nothing is.
 
     Whole numbers are 0 to `size` - 1, or, where that is not known, none outside of those taken.
     """
