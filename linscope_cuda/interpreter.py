@@ -39,7 +39,8 @@ class LinearInterpreter(MatrixFreeOperator):
     - `policy`: how nonlinear functions are frozen, a name or a `Policy`.
     - `storage`: "tape" records the decisions once and spends one plain pass per product; "none" is
       the paper's doubled batch, which keeps nothing and runs x0 each time; anything else is a
-      folder, where the tape lies in files that are mapped into memory, and go when it goes.
+      folder, where the tape lies in files of its own that are mapped into memory; the next record
+      there removes them once the tape is gone.
     - `max_bytes`: products are cut into batches whose working memory fits in.
     - `output`: which of the model's outputs counts: a key, an index, an attribute, or a function.
     - `kwargs`: what else the model is called with; tensors of one sample stand for all.

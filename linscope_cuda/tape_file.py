@@ -111,10 +111,9 @@ def _parsed(model: nn.Module, header: dict[str, Any], tensors: dict[str, Tensor]
             raise ValueError(f"the sample_shape of entry {i} holds what is no whole number")
         shape = tuple(known["sample_shape"])
         entries.append(Entry(known["function"], known["module"], shape, known["values"]))
-    whole = {name: tensors.pop(name, None) for name in ("x0", "output")}
-    for name, tensor in whole.items():
-        if tensor is None:
-            raise ValueError(f"it holds no {name}")
+    if missing := [name for name in ("x0", "output") if name not in tensors]:
+        raise ValueError(f"it holds no {' and no '.join(missing)}")
+    x0, output = tensors.pop("x0"), tensors.pop("output")
     owners = {str(i): entry.decision for i, entry in enumerate(entries)}
     for place, tensor in tensors.items():
         number, _, name = place.partition(".")
@@ -123,7 +122,7 @@ def _parsed(model: nn.Module, header: dict[str, Any], tensors: dict[str, Tensor]
         owners[number][name] = tensor
     weight = next(filter(Tensor.is_floating_point, model.parameters()), None)
     device, kinds = ("cpu", _FLOATING) if weight is None else (weight.device, {weight.dtype})
-    x0, output = (t.to(device) for t in whole.values())
+    x0, output = x0.to(device), output.to(device)
     if x0.dim() < 2 or len(x0) != 1 or x0.numel() == 0 or x0.dtype not in kinds:
         wanted = "of one sample" if weight is None else f"of one sample of {weight.dtype}"
         raise ValueError(f"x0 must be {wanted}, was given {x0.dtype} of shape {tuple(x0.shape)}")

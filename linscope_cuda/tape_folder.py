@@ -1,9 +1,9 @@
 """The decisions of one record in files of a folder, mapped into memory from there.
 
-A folder serves any number of records, of any processes: each has file names of its own. Its files
-are there as long as its tape, and go with it. The first is locked meanwhile, and a lock ends with
-its process: what a killed one left is cleared away by the next record in the folder. Numbers never
-depend on that, as files that were mapped stay readable when they lose their names.
+A folder serves any number of records, of any processes: each has file names of its own. The first
+of its files is locked as long as its tape is there, and a lock ends with its process, however that
+ends. A record begins by removing the files of those that nobody uses any more. Numbers never depend
+on that: files that were mapped stay readable when they lose their names.
 """
 
 from __future__ import annotations
@@ -64,9 +64,9 @@ class Folder:
         return {**decision, **kept}
 
     def _own(self, file: int) -> None:
-        """Locks the first file before it gets its name, and sees to it that all go in the end."""
-        lock = _locked(os.dup(file))
-        weakref.finalize(self, _remove, self.path, self.name, lock, os.getpid())
+        """Locks the first file before it gets its name, for as long as this object lives."""
+        if (lock := _locked(os.dup(file))) is not None:
+            weakref.finalize(self, os.close, lock)
 
 
 def _locked(file: int) -> int | None:
@@ -81,27 +81,21 @@ def _locked(file: int) -> int | None:
     return None
 
 
-def _remove(folder: Path, name: str, lock: int | None, owner: int) -> None:
-    if os.getpid() != owner:  # a fork's copy
-        return
-    # The first last: while it is there, the others can be found.
-    for path in sorted(folder.glob(f"{name}-*"), reverse=True):
-        path.unlink(missing_ok=True)
-    if lock is not None:
-        os.close(lock)
-
-
 def _bytes(tensor: Tensor) -> Tensor:
     return tensor.flatten().view(torch.uint8)
 
 
 def _clear(folder: Path) -> None:
-    """Removes the files of records whose process ended without doing so."""
-    for path in folder.iterdir():
-        if first := _FIRST.fullmatch(path.name):
-            try:
-                lock = _locked(os.open(path, os.O_RDWR))
-            except OSError:  # gone meanwhile, or somebody else's
-                continue
-            if lock is not None:
-                _remove(folder, first[1], lock, os.getpid())
+    """Removes the files of records whose tape, or whose process, has ended."""
+    for first in folder.iterdir():
+        if not (name := _FIRST.fullmatch(first.name)):
+            continue
+        try:
+            lock = _locked(os.open(first, os.O_RDWR))
+        except OSError:  # gone meanwhile, or somebody else's
+            continue
+        if lock is not None:
+            # The first last: while it is there, the others can be found.
+            for path in sorted(folder.glob(f"{name[1]}-*"), reverse=True):
+                path.unlink(missing_ok=True)
+            os.close(lock)

@@ -60,7 +60,8 @@ def test_two_processes_in_one_folder_keep_to_their_own(tmp_path):
     for process in processes:
         wrong, error = process.communicate()
         assert (wrong, process.returncode) == ("0\n", 0), error
-    assert not list(tmp_path.iterdir())
+    op = ls.LinearInterpreter(build(Image), example(Image), storage=tmp_path)
+    assert len(list(tmp_path.iterdir())) == len(op.tape)  # what was left is cleared away
 
 
 def test_a_record_between_a_file_and_its_mapping_changes_nothing(tmp_path, monkeypatch):
@@ -102,22 +103,27 @@ def test_a_file_that_another_program_changes_is_noticed(tmp_path, monkeypatch):
         ls.LinearInterpreter(build(Image), example(Image), storage=tmp_path)
 
 
-def test_files_go_with_their_tape(tmp_path):
+def test_files_stay_until_the_next_record_after_their_tape(tmp_path):
     model = build(Image)
-    first = ls.LinearInterpreter(model, example(Image), storage=tmp_path)
-    files = set(tmp_path.iterdir())
-    second = ls.LinearInterpreter(model, example(Image, 1), storage=tmp_path)
-    assert files < set(tmp_path.iterdir())
-    tape, want = second.tape, first.todense()
+
+    def record(seed):
+        return ls.LinearInterpreter(model, example(Image, seed), storage=tmp_path)
+
+    first = record(0)
+    files, want = set(tmp_path.iterdir()), first.todense()
+    second = record(1)
+    assert files < (both := set(tmp_path.iterdir()))
+    tape = second.tape
     del second
     gc.collect()
-    assert len(list(tmp_path.iterdir())) == 2 * len(files)  # the tape is still there
-    del tape
+    third = record(2)
+    assert both < set(tmp_path.iterdir())  # the second's tape is still there
+    del tape, third
     gc.collect()
-    assert set(tmp_path.iterdir()) == files and torch.equal(first.todense(), want)
-    del first
-    gc.collect()
-    assert not list(tmp_path.iterdir())
+    assert both < set(tmp_path.iterdir())
+    fourth = record(3)
+    assert len(list(tmp_path.iterdir())) == 2 * len(files) == 2 * len(fourth.tape)
+    assert files < set(tmp_path.iterdir()) and torch.equal(first.todense(), want)
 
 
 class Refused(nn.Module):
@@ -125,11 +131,13 @@ class Refused(nn.Module):
         return torch.frac(torch.relu(x))
 
 
-def test_a_record_that_fails_leaves_nothing(tmp_path):
+def test_what_a_failed_record_left_is_cleared_by_the_next(tmp_path):
     with pytest.raises(ls.UnscopedOperation):
         ls.LinearInterpreter(Refused().eval(), torch.randn(1, 5), storage=tmp_path)
     gc.collect()
-    assert not list(tmp_path.iterdir())
+    left = set(tmp_path.iterdir())
+    op = ls.LinearInterpreter(build(Image), example(Image), storage=tmp_path)
+    assert left and not left & set(tmp_path.iterdir()) and len(op.tape)
 
 
 KILLED = """
