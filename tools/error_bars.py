@@ -52,8 +52,10 @@ def matrix(spectrum: torch.Tensor, rows: int, columns: int, generator: torch.Gen
     return left * spectrum @ right.T
 
 
-def wrong_bars(kind: str, seed: int) -> torch.Tensor:
-    """Of one matrix: bounds, wrong ones, those without the i-th; estimates, wrong ones."""
+def wrong_bars(kind: str, seed: int) -> tuple[torch.Tensor, float]:
+    """Of one matrix: bounds, wrong ones, those without the i-th, estimates, wrong ones; and the
+    largest error of a wrong one over sigma_1.
+    """
     rng, generator = random.Random(seed), torch.Generator().manual_seed(seed)
     spectrum = torch.tensor(sorted(KINDS[kind](rng), reverse=True), dtype=torch.float64)
     rows, columns = rng.choice([(80, 70), (70, 70), (70, 90)])
@@ -65,23 +67,30 @@ def wrong_bars(kind: str, seed: int) -> torch.Tensor:
     other = (found.S - spectrum[:k]).abs() > found.errors
     sure = found.proven
     counted = (sure, sure & (nearest > found.errors), sure & other, ~sure, ~sure & other)
-    return torch.stack(counted).sum(1)
+    furthest = ((found.S - spectrum[:k]).abs() * counted[-1]).max() / spectrum[0]
+    return torch.stack(counted).sum(1), furthest.item()
 
 
 def main(count: int = 300, first: int = 0) -> None:
     torch.set_num_threads(1)
     columns = ("bounds", "wrong", "not the i-th", "estimates", "wrong", "matrices with a wrong bar")
+    last = "largest error of a wrong one / sigma_1"
     print(f"{count} matrices of each kind, seeds from {first}\n")
-    print(f"| {'spectrum':28} | " + " | ".join(columns) + " |")
-    print("|---" * (1 + len(columns)) + "|")
-    total = torch.zeros(len(columns), dtype=torch.int64)
+    print(f"| {'spectrum':28} | {' | '.join(columns)} | {last} |")
+    print("|---" * (2 + len(columns)) + "|")
+    total, most = torch.zeros(len(columns), dtype=torch.int64), 0.0
     for kind in KINDS:
-        bars = torch.stack([wrong_bars(kind, seed) for seed in range(first, first + count)])
-        hit = (bars[:, [1, 2, 4]].sum(1) > 0).sum()
-        row = torch.cat([bars.sum(0), hit[None]])
-        total += row
-        print(f"| {kind:28} | " + " | ".join(map(str, row.tolist())) + " |", flush=True)
-    print(f"| {'all':28} | " + " | ".join(map(str, total.tolist())) + " |")
+        each = [wrong_bars(kind, seed) for seed in range(first, first + count)]
+        bars, furthest = torch.stack([b for b, _ in each]), max(far for _, far in each)
+        wrong = (bars[:, [1, 4]].sum(1) > 0).sum()
+        row = torch.cat([bars.sum(0), wrong[None]])
+        total, most = total + row, max(most, furthest)
+        print(_line(kind, row, furthest), flush=True)
+    print(_line("all", total, most))
+
+
+def _line(kind: str, row: torch.Tensor, furthest: float) -> str:
+    return f"| {kind:28} | {' | '.join(map(str, row.tolist()))} | {furthest:.0e} |"
 
 
 if __name__ == "__main__":

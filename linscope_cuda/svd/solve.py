@@ -70,7 +70,7 @@ class SVD:
         """What the error bars are: "bounds", "estimates", or how many of them are which."""
         sure, of = int(self.proven.sum()), len(self.proven)
         if 0 < sure < of:
-            return f"{sure} bounds, {of - sure} estimates"
+            return f"{sure} of {of} are bounds, the others estimates"
         return "bounds" if sure == of else "estimates"
 
     def __str__(self) -> str:
