@@ -303,15 +303,12 @@ def _found(problem: Problem, state: State, view: View, count: int) -> Found:
     for _ in range(missing):  # any vectors serve
         U, V = torch.cat([U, problem.unit_outside(U)]), torch.cat([V, problem.unit_outside(V)])
     S = torch.cat([seen, seen.new_zeros(missing)])
-    bounds = torch.cat([view.bounds[:count], seen.new_full((missing,), 0.0 if spanned else inf)])
+    known = view.bounds[:count]
+    bounds = torch.cat([known, seen.new_full((missing,), 0.0 if spanned else inf)])
     residuals = torch.cat([view.E.norm(dim=1)[: len(seen)], bounds[len(seen) :]])
     # Zeros beyond the bases are known only where these leave no room for anything else.
-    proven = torch.cat(
-        [
-            is_proven(view.bounds[:count], residuals[: len(view.bounds)]),
-            torch.full((missing,), len(state.V) == small),
-        ]
-    )
+    filled = torch.full((missing,), len(state.V) == small)
+    proven = torch.cat([is_proven(known, residuals[: len(known)]), filled])
     following = S[count:]
     if spanned:  # nothing is below the last, or zero
         last = seen.new_tensor([0.0 if len(view.S) < small else -inf])
