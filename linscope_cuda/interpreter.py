@@ -9,7 +9,6 @@ import warnings
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from copy import copy
-from functools import partial
 from operator import index as as_int
 from typing import Any
 
@@ -33,6 +32,7 @@ from .policy import Policy
 from .replay import Record, Replay
 from .rules import UnscopedOperation
 from .tape import Tape, TapeMismatch
+from .tape_folder import Folder
 from .transparent import foreign_functions, normal_mode
 
 Storage = str | os.PathLike
@@ -47,7 +47,8 @@ class LinearInterpreter(MatrixFreeOperator):
     - `policy`: how nonlinear functions are frozen, a name or a `Policy`.
     - `storage`: "tape" records the decisions once and spends one plain pass per product; "none" is
       the paper's doubled batch, which keeps nothing and runs x0 each time; anything else is a
-      folder, where the tape lies in files that are mapped into memory.
+      folder, where the tape lies in files of its own that are mapped into memory; the next record
+      there removes them once the tape is gone.
     - `max_bytes`: products are cut into batches whose working memory fits in.
     - `output`: which of the model's outputs counts: a key, an index, an attribute, or a function.
     - `kwargs`: what else the model is called with; tensors of one sample stand for all.
@@ -104,18 +105,21 @@ class LinearInterpreter(MatrixFreeOperator):
         output: str | int | Callable[[Any], Tensor] | None = None,
         kwargs: Mapping[str, Any] | None = None,
     ) -> LinearInterpreter:
-        """The interpreter whose tape was saved with `tape.save`; x0 is not run again.
+        """The interpreter whose tape was saved with `tape.save`, after one pass that holds it
+        against the model.
 
-        FileNotFoundError without such a file; ValueError for a damaged or altered one, or for a
-        model of another structure or other weights. Nothing in the file is executed.
+        FileNotFoundError without such a file; ValueError for a damaged or altered one, for a model
+        of another structure, other weights or another forward, and for decisions that it cannot
+        have taken for the tape's x0. Nothing in the file is executed.
 
         >>> op = ls.LinearInterpreter.from_tape(model, "cat.tape")
         """
         model = plain_model(model)
         require_frozen(model)
-        tape = tape_file.load(model, path)
+        network = Network(model, kwargs, output)
+        tape = tape_file.load(network, path)
         op = cls.__new__(cls)
-        op.network, op.policy, op.max_bytes = Network(model, kwargs, output), tape.policy, max_bytes
+        op.network, op.policy, op.max_bytes = network, tape.policy, max_bytes
         op.storage, op.differentiable, op._watch, op._stop = "tape", False, False, None
         op._start(tape)
         return op
@@ -182,14 +186,15 @@ class LinearInterpreter(MatrixFreeOperator):
                 y0 = self._doubled(self.x0[:0])
             return Tape(self.model, self.policy, self.x0, y0, [])
         run = Record(self.model, self.policy)
-        if self.storage != "tape":
-            os.makedirs(self.storage, exist_ok=True)
-            run.keep = partial(tape_file.keep_in, self.storage)
+        folder = None if self.storage == "tape" else Folder(self.storage)
+        if folder is not None:
+            run.keep = folder.keep
         run.watch = True
         meter = Meter() if self._watch else nullcontext()
         with torch.no_grad(), meter:
             self._run(run, self.x0)
         self._bytes_of_a_pass = meter.peak if isinstance(meter, Meter) else 0
+        run.tape.folder = folder
         return run.tape
 
     def _replay(self, x: Tensor, affine: bool) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -15,11 +16,18 @@ from torch.autograd.graph import saved_tensors_hooks
 from .interception import Interception, entries
 from .linear import Linear
 from .policy import Policy, function_name
-from .rules import Fused
-from .rules.entry import Decision
+from .rules import Fused, packing
+from .rules.checking import mismatch
+from .rules.entry import Decision, Places
 from .rules.packing import pack, unpack
 from .tape import Entry, Tape, TapeMismatch
 from .writes import write_over
+
+# What says which call an entry is of.
+_PLACE = ("function", "module", "sample_shape")
+
+# What is wrong with a decision of a file, beside the one taken anew.
+Fault = Callable[[Decision, Decision], str | None]
 
 _CONVOLUTIONS = {F.conv1d, F.conv2d, F.conv3d}
 _CONVOLUTIONS |= {F.conv_transpose1d, F.conv_transpose2d, F.conv_transpose3d}
@@ -53,20 +61,62 @@ class Record(Interception):
             if probe is None:
                 return decide(*args)
             decision = pack(decide(*args), entries(probe))
-            self._write(probe, decision)
+            size = decide.size if isinstance(decide, Places) else None
+            self._write(probe, decision, partial(packing.fault, size=size))
             return unpack(decision, len(probe))
 
     def fused(self, rule: Fused, *args, **kwargs):
         with DisableTorchFunction():
             y, decision = rule.scope(entries(args[0]), *args, **kwargs)
-            self._write(args[0], decision)
+
+            def fault(given: Decision, taken: Decision) -> str | None:
+                return mismatch(given, taken) or rule.fault(given, taken, *args, **kwargs)
+
+            self._write(args[0], decision, fault)
             return y
 
-    def _write(self, x: Tensor, decision: Decision) -> None:
-        shape = tuple(x.shape[1:])
-        decision = self.keep(len(self.entries), decision)
-        name = function_name(self.function)
-        self.entries.append(Entry(name, self.module_path(), shape, decision))
+    def _write(self, x: Tensor, decision: Decision, fault: Fault) -> None:
+        name, module, shape = function_name(self.function), self.module_path(), tuple(x.shape[1:])
+        entry = Entry(name, module, shape, self.keep(len(self.entries), decision))
+        self.entries.append(entry)
+
+
+class Unfit(ValueError):
+    """A tape is none that the model can have recorded; the message says where."""
+
+
+class Verification(Record):
+    """Runs the model on a tape's x0; `Unfit` where an entry is none that its call can have made.
+
+    Each entry is held against the decision that is taken anew, so that nothing of a file is used
+    before it is known to be of the right kind and in range. Its numbers may differ: another device
+    rounds otherwise.
+    """
+
+    def __init__(self, tape: Tape):
+        super().__init__(tape.model, tape.policy)
+        self.given = tape
+
+    def run(self, forward, x):
+        y = super().run(forward, x)
+        if len(self.given) > len(self.entries):
+            raise Unfit(
+                f"it holds {len(self.given)} decisions where the model takes {len(self.entries)}"
+            )
+        return y
+
+    def _write(self, x, decision, fault):
+        super()._write(x, decision, fault)
+        number, taken = len(self.entries) - 1, self.entries[-1]
+        if number == len(self.given):
+            raise Unfit(f"the model calls {taken} where it has no more decisions")
+        given = self.given.entries[number]
+        if any(getattr(given, k) != getattr(taken, k) for k in _PLACE):
+            raise Unfit(f"the model calls {taken} where it has {str(given)!r:.200}")
+        if wrong := fault(given.decision, decision):
+            raise Unfit(f"in decision {number}, {taken}, {wrong}")
+        # In the order of those taken: a rule may go by it.
+        self.entries[-1] = replace(taken, decision={k: given.decision[k] for k in decision})
 
 
 class Replay(Interception):

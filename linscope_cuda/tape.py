@@ -5,12 +5,16 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
 from .policy import Policy
 from .rules.entry import Decision
+
+if TYPE_CHECKING:
+    from .tape_folder import Folder
 
 
 class TapeMismatch(RuntimeError):
@@ -62,11 +66,13 @@ class Tape:
         self.x0 = x0
         self.output = output
         self.entries = entries
+        self.folder: Folder | None = None  # whose files the decisions lie in
 
     def save(self, path: str | os.PathLike) -> None:
         """Writes one safetensors file, whole or not at all; `LinearInterpreter.from_tape` reads it.
 
-        ValueError for the tape of a doubled batch (storage="none"), which holds nothing.
+        ValueError for the tape of a doubled batch (storage="none"), which holds nothing;
+        FileNotFoundError where the folder is missing.
 
         >>> op.tape.save("cat.tape")
         """

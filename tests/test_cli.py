@@ -60,6 +60,9 @@ def test_json_is_all_of_stdout_and_equals_recomputation(capsys):
     assert found["equation"]["relative_error"] < 1e-14
     sigma = torch.linalg.svdvals(op.todense())[0].item()
     assert abs(found["svd"]["sigma"][0] - sigma) <= found["svd"]["error"][0] + 1e-12
+    assert [type(proven) for proven in found["svd"]["proven"]] == [bool] * len(
+        found["svd"]["error"]
+    )
     row, column = tuple(found["row"]["output"]), tuple(found["column"]["input"])
     assert found["row"]["norm"] == pytest.approx(op.rows([row]).norm().item())
     assert found["column"]["norm"] == pytest.approx(op.columns([column]).norm().item())

@@ -15,6 +15,7 @@ from torch import nn
 
 import linscope_cuda as ls
 from linscope_cuda import cli
+from linscope_cuda.cli.command import with_bars
 from linscope_cuda.report.panels import Panel, sheet
 from linscope_cuda.zoo import Network
 
@@ -167,6 +168,7 @@ def test_svd_equals_a_dense_one(here, capsys):
     sigmas = torch.linalg.svdvals(operator().todense())
     for i, (sigma, error) in enumerate(zip(one["sigma"], one["error"], strict=True)):
         assert abs(sigma - sigmas[i].item()) <= error + 1e-12
+    assert [type(proven) for proven in one["proven"]] == [bool] * 3
     assert one["converged"] and list(one["passes"]) == ["lanczos", "paper", "paper-literal"]
     shares = (sigmas[:3].square().cumsum(0) / sigmas.square().sum()).tolist()
     assert one["energy_shares"] == pytest.approx(shares, rel=0.2)
@@ -174,6 +176,13 @@ def test_svd_equals_a_dense_one(here, capsys):
     assert found["files"] == names == sorted(p.name for p in (here / "new").iterdir())
     for name in names:
         assert min(size_of(here / "new" / name)) > 400
+
+
+def test_svd_s_text_marks_estimates():
+    hidden = " (est.: right unless a value hid from the search)"
+    assert with_bars([5.0, 4.0], [1e-6, 2e-5], [True, True]) == "5 +- 1e-06, 4 +- 2e-05"
+    text = with_bars([5.0, 4.0], [1e-6, 2e-5], [True, False])
+    assert text == f"5 +- 1e-06, 4 +- 2e-05 est.{hidden}"
 
 
 def test_two_networks_side_by_side(here, capsys):

@@ -106,6 +106,21 @@ def test_singular_values_are_those_of_the_dense_filter_within_the_error_bars(tou
         for sigma, error, expected in zip(found["sigma"], found["error"], true, strict=True):
             assert abs(sigma - expected) <= error + 1e-6
             assert error <= 2e-3 * true[0]
+        assert found["proven"] == tours[name].svd.proven.tolist()
+
+
+@pytest.mark.parametrize("proven", [[True, True], [False, True], [False, False]])
+def test_bars_are_told_to_be_bounds_or_estimates(proven, tours):
+    found = dataclasses.replace(tours["images"].svd, proven=torch.tensor(proven))
+    tour = dataclasses.replace(tours["images"], svd=found)
+    assert len(found.S) == 2
+    pictures = list(report.gallery(tour))
+    (chart,) = (p for p in pictures if p.name == "sigma")
+    words = {2: "bounds", 1: "1 of 2 are bounds, the others estimates", 0: "estimates"}[sum(proven)]
+    assert chart.caption == f"The largest singular values of F, with their error bars: {words}."
+    page = report.page(tour, pictures)
+    assert page.count("(estimate)</h3>") == 2 - sum(proven)
+    assert ("estimate is right unless" in page) == (sum(proven) < 2)
 
 
 def test_best_scores_are_the_network_s_and_the_sum_of_their_parts(tours, image):

@@ -1,6 +1,8 @@
 """Error bars, angles and cluster flags against what is true."""
 
 import math
+import runpy
+from pathlib import Path
 
 import pytest
 import torch
@@ -266,3 +268,87 @@ def test_refused_before_any_work(options, words):
     with pytest.raises(ValueError) as error:
         ls.svd(op, 2, **options)
     assert words in str(error.value) and op.passes == 0
+
+
+def residuals(found, dense):
+    """|(F v - sigma u, F^T u - sigma v)| / |(u, v)| by products of its own."""
+    left = found.V @ dense.T - found.S[:, None] * found.U
+    right = found.U @ dense - found.S[:, None] * found.V
+    return torch.cat([left, right], 1).norm(dim=1) / math.sqrt(2)
+
+
+@pytest.fixture(scope="module")
+def measuring():
+    """tools/error_bars.py, which counts wrong bars."""
+    return runpy.run_path(str(Path(__file__).parent.parent / "tools" / "error_bars.py"))
+
+
+# Here a near copy hides, and the bars are too small: seeds of `measuring`'s matrices.
+WRONG = [("clusters of six", 23), ("clusters of six", 83)]
+
+
+@pytest.mark.parametrize(("kind", "seed"), WRONG)
+def test_a_bar_that_is_wrong_is_an_estimate(kind, seed, measuring):
+    (_, wrong, elsewhere, _, wrong_estimates), _ = measuring["wrong_bars"](kind, seed)
+    assert wrong_estimates > 0 and wrong == elsewhere == 0
+
+
+@pytest.mark.parametrize("kind", range(6))
+def test_no_bound_is_wrong(kind, measuring):
+    name = [*measuring["KINDS"]][kind]
+    bars = sum(measuring["wrong_bars"](name, seed)[0] for seed in range(1000, 1004))
+    assert bars[1] == 0 and bars[0] + bars[3] > 4
+
+
+def test_bars_of_a_well_separated_spectrum_are_estimates_far_below_the_residuals():
+    dense = matrix([5.0, 4.0, 3.0, 2.0, *(0.5 * 0.9**i for i in range(40))], 60, 50)
+    found = ls.svd(ls.MatrixOperator(dense), 3, progress=False)
+    assert found.proven.tolist() == [False] * 3 and found.bars == "estimates"
+    assert (found.errors < residuals(found, dense) / 100).all()
+    assert ((found.S - torch.tensor([5.0, 4.0, 3.0])).abs() <= found.errors).all()
+
+
+@pytest.mark.parametrize("method", ["paper", "paper-literal"])
+def test_bars_that_are_residuals_are_bounds(method):
+    dense = matrix([5.0, 4.0, 3.0, 2.0, *(0.5 * 0.9**i for i in range(40))], 60, 50)
+    found = ls.svd(ls.MatrixOperator(dense), 3, method, progress=False)
+    assert found.proven.tolist() == [True] * 3 and found.bars == "bounds"
+    assert (found.errors >= residuals(found, dense)).all()
+
+
+def test_bases_that_fill_the_space_prove_every_value():
+    spectrum = [4.0, 2.0, 2.0, 2.0, 1.0, 0.0]
+    found = ls.svd(ls.MatrixOperator(matrix(spectrum, 6, 30)), 6, progress=False)
+    assert found.proven.all()
+    assert ((found.S - torch.tensor(spectrum).double()).abs() <= found.errors).all()
+
+
+def test_zeros_where_the_bases_end_are_estimates():
+    """Nothing was found there; that nothing is there is likely, and not proven."""
+    found = ls.svd(ls.MatrixOperator(matrix([3.0, 2.0, 1.0], 60, 50)), 5, progress=False)
+    assert found.S[3:].tolist() == [0.0, 0.0]
+    assert found.proven.tolist() == [True] * 3 + [False] * 2
+    assert found.bars == "3 of 5 are bounds, the others estimates"
+
+
+@pytest.mark.parametrize("name", KNOWN)
+def test_bounds_hold_and_are_told_by_the_residual_after_any_number_of_passes(name):
+    spectrum, N, n, k = KNOWN[name]
+    dense = matrix(spectrum, N, n)
+    values = torch.tensor([*spectrum, 0.0], dtype=torch.float64)
+    for passes in range(4 * k, 4 * k + 60, 14):
+        found = ls.svd(ls.MatrixOperator(dense), k, tol=1e-9, max_passes=passes, progress=False)
+        nearest = (found.S[:, None] - values).abs().amin(1)
+        assert (nearest <= found.errors)[found.proven].all()
+        size, rounding = residuals(found, dense), 100 * EPS * spectrum[0]
+        assert (found.errors >= size - rounding)[found.proven].all()
+        zeros = found.S == 0  # beyond the bases, of which nothing was measured
+        assert (found.errors <= size + rounding)[~found.proven & ~zeros].all()
+
+
+def test_print_says_of_each_bar_what_it_is():
+    found = ls.svd(ls.MatrixOperator(matrix([3.0, 2.0, 1.0], 60, 50)), 4, progress=False)
+    lines = str(found).splitlines()
+    assert [line.split()[0] for line in lines[:4]] == ["1", "2", "3", "4"]
+    assert [line.split()[-1] for line in lines[:4]] == ["bound"] * 3 + ["estimate"]
+    assert lines[4] == f"4 triplets, {found.passes} passes"

@@ -208,3 +208,10 @@ def progress_bar() -> Iterator[Callable[[float, str], None]]:
             bar.update(max(round(100 * share) - bar.n, 0))
 
         yield progress
+
+
+def with_bars(sigma: list[float], error: list[float], proven: list[bool]) -> str:
+    """Singular values with their error bars, as text; "est." marks those that are estimates."""
+    values = zip(sigma, error, proven, strict=True)
+    text = ", ".join(f"{s:.5g} +- {e:.1g}{'' if sure else ' est.'}" for s, e, sure in values)
+    return text if all(proven) else f"{text} (est.: right unless a value hid from the search)"

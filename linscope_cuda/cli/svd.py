@@ -25,6 +25,7 @@ from .command import (
     load_photo,
     out_option,
     progress_bar,
+    with_bars,
 )
 from .systems import system_options, systems
 
@@ -68,7 +69,10 @@ def _run(args: argparse.Namespace) -> None:
         for i, (system, triplets, energies, runs) in enumerate(found):
             end = f"-{i + 1}" if len(found) > 1 else ""
             content[f"sigma{end}.png"] = pictures.spectrum(
-                triplets.S.tolist(), triplets.errors.tolist(), f"singular values, {system.name}"
+                triplets.S.tolist(),
+                triplets.errors.tolist(),
+                f"singular values, {system.name}",
+                triplets.bars,
             )
             content[f"energy{end}.png"] = energy_curve(energies, f"energy of F, {system.name}")
             if args.compare:
@@ -131,6 +135,7 @@ def _numbers(
     return system.facts | {
         "sigma": found.S.tolist(),
         "error": found.errors.tolist(),
+        "proven": found.proven.tolist(),
         "angle": found.angles.tolist(),
         "clustered": found.clustered.tolist(),
         "converged": found.converged,
@@ -146,12 +151,11 @@ def _numbers(
 def _outline(numbers: dict[str, Any]) -> str:
     lines = []
     for system in numbers["systems"]:
-        sigmas = zip(system["sigma"], system["error"], strict=True)
         low, high = system["effective_rank"]
         lines += [
             f"{system['system']} on {numbers['photo']}: |r| / |y| = "
             f"{system['norm_residual_over_output']:.4g}",
-            "  sigma: " + ", ".join(f"{sigma:.5g} +- {error:.1g}" for sigma, error in sigmas),
+            f"  sigma: {with_bars(system['sigma'], system['error'], system['proven'])}",
             f"  {system['energy_shares'][-1]:.1%} of the energy, stable rank "
             f"{system['stable_rank']:.3g}, effective rank {low:.3g} ... {high:.3g}",
         ]

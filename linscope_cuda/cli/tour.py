@@ -26,6 +26,7 @@ from .command import (
     policy_option,
     progress_bar,
     size_option,
+    with_bars,
 )
 
 
@@ -56,13 +57,13 @@ def _run(args: argparse.Namespace) -> None:
 
 def _outline(tour: Tour, page: Path) -> str:
     N, n = tour.shape
-    sigmas = zip(tour.svd.S.tolist(), tour.svd.errors.tolist(), strict=True)
+    found = tour.svd
     lines = [
         f"{tour.network} on {tour.photo}: F is {N} x {n}",
         f"|y - F x0 - r| / |y| = {tour.relative_error:.1e}",
         f"|r| / |y| = {tour.residual_ratio:.4f}",
         *(f"{s.score:8.3f}  {s.name}  (F x0 {s.filter:.3f}, r {s.residual:.3f})" for s in tour.top),
-        "sigma: " + ", ".join(f"{sigma:.5g} +- {error:.1g}" for sigma, error in sigmas),
+        f"sigma: {with_bars(found.S.tolist(), found.errors.tolist(), found.proven.tolist())}",
         f"{tour.passes} passes, {tour.seconds:.1f} s",
         f"page: {page}",
     ]

@@ -188,8 +188,8 @@ def _triplets(tour: Tour) -> Iterator[Picture]:
     found = tour.svd
     yield Picture(
         "sigma",
-        "The largest singular values of F, with their error bars.",
-        pictures.spectrum(found.S.tolist(), found.errors.tolist(), "singular values"),
+        f"The largest singular values of F, with their error bars: {found.bars}.",
+        pictures.spectrum(found.S.tolist(), found.errors.tolist(), "singular values", found.bars),
         "chart",
     )
     yield from (_score_triplets if tour.is_classifier else _image_triplets)(tour)

@@ -141,11 +141,13 @@ def _figure(picture: Picture) -> str:
 
 def _triplets(tour: Tour, pictures: dict[str, Picture]) -> str:
     found, cards = tour.svd, []
-    for i, (sigma, error) in enumerate(zip(found.S.tolist(), found.errors.tolist(), strict=True)):
+    values = found.S.tolist(), found.errors.tolist(), found.proven.tolist()
+    for i, (sigma, error, proven) in enumerate(zip(*values, strict=True)):
         pair = "".join(_figure(pictures[f"triplet-{i + 1}-{end}"]) for end in ("input", "output"))
         cards.append(
             f'<div class="triplet"><h3><i>\u03c3</i>{subscript(i + 1)} = '
-            f'{_with_error(sigma, error)}</h3><div class="panels">{pair}</div></div>'
+            f"{_with_error(sigma, error)}{'' if proven else ' (estimate)'}</h3>"
+            f'<div class="panels">{pair}</div></div>'
         )
     kind = "triplets scores" if tour.is_classifier else "triplets"
     shared = "" if tour.is_classifier else ", and so do all eigen-outputs"
@@ -153,6 +155,11 @@ def _triplets(tour: Tour, pictures: dict[str, Picture]) -> str:
         f"All eigen-inputs share one colour scale{shared}. Each pair <i>u</i>, <i>v</i> may change "
         "sign together."
     )
+    if not found.proven.all():
+        note += (
+            " An error bar that is an estimate is right unless a singular value hid from the "
+            "search; any other is a bound on the distance to a singular value."
+        )
     if not found.converged:
         note += (
             f'</p><p class="note">Stopped after {found.passes} passes, before every error was below'

@@ -160,8 +160,8 @@ def parts(
         return _png(figure)
 
 
-def spectrum(values: Sequence[float], errors: Sequence[float], title: str) -> bytes:
-    """Singular values as columns from zero, with their error bars.
+def spectrum(values: Sequence[float], errors: Sequence[float], title: str, bars: str = "") -> bytes:
+    """Singular values as columns from zero, with their error bars; `bars` says what these are.
 
     spectrum([8.9, 8.7], [0.01, 0.02], "singular values")
     """
@@ -174,7 +174,7 @@ def spectrum(values: Sequence[float], errors: Sequence[float], title: str) -> by
             places, values, errors, fmt="_", color=INK, capsize=5, elinewidth=1.2, zorder=2
         )
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        axes.set_xlabel("triplet")
+        axes.set_xlabel(f"triplet (error bars: {bars})" if bars else "triplet")
         axes.set_ylabel("\u03c3 (output per input)")
         axes.set_ylim(0, 1.12 * max(v + e for v, e in zip(values, errors, strict=True)) or 1)
         axes.spines[["top", "right"]].set_visible(False)

@@ -39,6 +39,7 @@ def summary(tour: Tour) -> dict[str, Any]:
         "svd": {
             "sigma": tour.svd.S.tolist(),
             "error": tour.svd.errors.tolist(),
+            "proven": tour.svd.proven.tolist(),
             "method": METHOD,
             "tolerance": TOLERANCE,
             "passes": tour.svd.passes,

@@ -69,6 +69,7 @@ def _pair(found: SVD, i: int) -> tuple[Panel, Panel]:
     of_output, of_input = triplet_windows(u, v) or (None, None)
     sigma, error = found.S[i].item(), found.errors[i].item()
     note = f"\u03c3{subscript(i + 1)} = {sigma:.5g} ± {error:.1g}"
+    note += "" if found.proven[i] else " (estimate)"
     note += ", one of a cluster" if found.clustered[i] else ""
     unit = "entry, mean over colours"
     return (

@@ -2,7 +2,7 @@
 own arguments; what it gets from `freeze` is a decision, what else it does must be linear.
 """
 
-from .entry import Entry, Fused, Rule, UnscopedOperation
+from .entry import Entry, Fused, Places, Rule, UnscopedOperation
 from .table import RULES, register_rule
 
-__all__ = ["RULES", "Entry", "Fused", "Rule", "UnscopedOperation", "register_rule"]
+__all__ = ["RULES", "Entry", "Fused", "Places", "Rule", "UnscopedOperation", "register_rule"]

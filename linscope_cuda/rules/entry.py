@@ -11,12 +11,28 @@ from typing import Any
 
 from torch import Tensor
 
+from .checking import beyond
+
 Rule = Callable[..., Any]  # (freeze, *args, **kwargs) -> y
 Decision = dict[str, Any]
 
 
 class UnscopedOperation(NotImplementedError):
     """A network used a function that is neither linear nor has a rule to freeze it by."""
+
+
+@dataclass(frozen=True)
+class Places:
+    """A function whose whole numbers, from 0 to `size` - 1, say where something is taken from.
+
+    freeze(Places(lambda x: x.argmax(1, keepdim=True), x.shape[1]), x)
+    """
+
+    decide: Callable[..., Any]
+    size: int
+
+    def __call__(self, *args: Any) -> Any:
+        return self.decide(*args)
 
 
 class Fused(ABC):
@@ -40,6 +56,15 @@ class Fused(ABC):
     def frozen_(self, decision: Decision, affine: bool, input: Tensor, *args, **kwargs) -> Tensor:
         """`frozen` in the memory of its input."""
         return input.copy_(self.frozen(decision, affine, input, *args, **kwargs))
+
+    def fault(self, given: Decision, taken: Decision, *args: Any, **kwargs: Any) -> str | None:
+        """What is wrong with a decision of a file, where `taken` is the one taken anew by the same
+        call; None if nothing is.
+
+        Names, dtypes and shapes are those of `taken` already. What whole numbers may be is for the
+        rule to say; by default, none outside of those taken.
+        """
+        return beyond(given, taken)
 
     def __call__(self, freeze: Any, *args: Any, **kwargs: Any) -> Any:
         return freeze.apply(self, *args, **kwargs)

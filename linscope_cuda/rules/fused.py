@@ -7,10 +7,18 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
+from torch import Tensor
 
 from .. import ops
 from ..reference import is_channels_last
+from .checking import outside
 from .entry import Decision, Fused, UnscopedOperation
+
+
+def _order_fault(given: Decision, input: Tensor) -> str | None:
+    """Only images can be packed with their channels last."""
+    last = given["channels_last"] and input.dim() != 4
+    return "channels_last is true, and this is no image" if last else None
 
 
 class Relu(Fused):
@@ -27,6 +35,9 @@ class Relu(Fused):
 
     def offset(self, decision, zeros, *args, **kwargs):
         return None
+
+    def fault(self, given, taken, input, *args, **kwargs):
+        return _order_fault(given, input)  # any bit is a side
 
     @staticmethod
     def _frozen_(decision, input, negative_slope):
@@ -93,6 +104,12 @@ class Clamp(Fused):
             return ops.clamp_frozen_(input, pieces, *bounds, last)
         return input.copy_(ops.clamp_frozen(input, pieces, *bounds, last))
 
+    def fault(self, given, taken, input, *args, **kwargs):
+        pieces = given["pieces"]
+        if (pieces & (pieces >> 1) & 0b01010101).any():
+            return "pieces holds 3, outside of 0 to 2"
+        return _order_fault(given, input)
+
 
 class Gate(Fused):
     """Smooth switches: sigmoid, tanh, silu, gelu."""
@@ -150,6 +167,18 @@ class MaxPool2d(Fused):
         )
 
     def offset(self, decision, zeros, *args, **kwargs):
+        return None
+
+    def fault(self, given, taken, input, kernel_size, stride=None, padding=0, dilation=1, *_, **__):
+        kernel, stride, padding, dilation = ops.window(kernel_size, stride, padding, dilation)
+        winners = given["winners"].long()
+        if wrong := outside("winners", winners, 0, kernel[0] * kernel[1] - 1):
+            return wrong
+        for axis, step in ((0, winners // kernel[1]), (1, winners % kernel[1])):
+            start = torch.arange(winners.shape[2 + axis]) * stride[axis] - padding[axis]
+            pixel = start.view(-1, *[1] * (1 - axis)) + step * dilation[axis]
+            if wrong := outside("winners", pixel, 0, input.shape[2 + axis] - 1):
+                return f"{wrong}: a pixel that is not in the image"
         return None
 
 

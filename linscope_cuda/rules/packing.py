@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .checking import beyond, mismatch, outside
 from .entry import Decision, UnscopedOperation
 
 _SMALL = (torch.uint8, torch.int16, torch.int32)
@@ -31,6 +32,23 @@ def unpack(decision: Decision, entries: int) -> Tensor | tuple[Tensor, ...]:
     """The decision for `entries` entries, a multiple of those it was taken for."""
     values = tuple(_for_all(_part(decision, i), entries) for i in range(decision["parts"] or 1))
     return values if decision["parts"] else values[0]
+
+
+def fault(given: Decision, taken: Decision, size: int | None) -> str | None:
+    """What is wrong with a decision of a file, beside the one `taken` anew; None if nothing is.
+
+    Whole numbers are 0 to `size` - 1, or, where that is not known, none outside of those taken.
+    """
+    if wrong := mismatch(given, taken, any_width=True):
+        return wrong
+    whole = [name for name, t in given.items() if name.startswith("value") and _is_whole(t)]
+    if size is None:
+        return beyond({k: given[k] for k in whole}, {k: taken[k] for k in whole})
+    return next(filter(None, (outside(k, given[k], 0, size - 1) for k in whole)), None)
+
+
+def _is_whole(value: Tensor) -> bool:
+    return not value.is_floating_point()
 
 
 def _part(decision: Decision, i: int) -> Tensor:

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .entry import UnscopedOperation
+from .entry import Places, UnscopedOperation
 
 
 def _no_indices(return_indices: bool) -> None:
@@ -68,7 +68,8 @@ class AdaptiveMaxPool:
     def __call__(self, freeze, input, output_size, return_indices=False):
         _no_indices(return_indices)
         flat = input.flatten(-self.dims)
-        winners = freeze(lambda x: self.pool(x, output_size, return_indices=True)[1], input)
+        decide = Places(lambda x: self.pool(x, output_size, return_indices=True)[1], flat.shape[-1])
+        winners = freeze(decide, input)
         y = flat.gather(-1, winners.flatten(-self.dims))
         return y.unflatten(-1, winners.shape[-self.dims :])
 
@@ -133,7 +134,8 @@ class Selection:
         dim = kwargs.get("dim", args[at] if at < len(args) else self.default)
         if dim is None or dim % input.dim() == 0:
             raise UnscopedOperation("it chooses among the samples of a batch; name another dim")
-        indices = freeze(lambda x: self.function(x, *args, **kwargs)[1], input)
+        decide = Places(lambda x: self.function(x, *args, **kwargs)[1], input.shape[dim])
+        indices = freeze(decide, input)
         kept = indices if indices.dim() == input.dim() else indices.unsqueeze(dim)
         values = input.gather(dim, kept)
         values = values if kept is indices else values.squeeze(dim)
@@ -158,7 +160,8 @@ def _extreme(freeze, winner: Callable, input: Tensor, dim, keepdim: bool) -> Ten
         raise UnscopedOperation("it chooses among the samples of a batch; name other dims")
     last = tuple(range(-len(dims), 0))
     flat = input.movedim(dims, last).flatten(-len(dims))
-    y = flat.gather(-1, freeze(lambda x: winner(x, -1, keepdim=True), flat)).squeeze(-1)
+    decide = Places(lambda x: winner(x, -1, keepdim=True), flat.shape[-1])
+    y = flat.gather(-1, freeze(decide, flat)).squeeze(-1)
     for d in dims if keepdim else ():
         y = y.unsqueeze(d)
     return y

@@ -15,7 +15,12 @@ Ritz value s, and its square lambda is that eigenvalue of S1^2 + E1 W E1^T, wher
 as |N| <= beta also limits what X can add to E2. W falls with lambda, so lambda = s^2 may be put in.
 The bound is quadratic in the residuals and mostly within ten times of the true error.
 beta is the next Ritz value with its residual, s_(j+1) + |e_(j+1)|, and is used where s_j - |e_j| is
-above it: sure, unless a value of F hides from the iteration altogether.
+above it. That |N| <= beta is an assumption: it is so unless a value of F hides from the iteration.
+
+Without any assumption, some singular value of F is within |e| / 2^(1/2) of s: (u, v) / 2^(1/2) is a
+unit vector, and [0 F; F^T 0], whose eigenvalues are the singular values of F, their negatives and
+as many zeros as F has rows more than columns or columns more than rows, takes it to s times itself
+but for (0, e) / 2^(1/2).
 """
 
 from __future__ import annotations
@@ -33,6 +38,8 @@ _TRIED = 3
 def value_bounds(S: Tensor, E: Tensor, k: int) -> Tensor:
     """Bounds on |S - true| of the first k Ritz values, never above |e|: (min(k, m),).
 
+    Those below |e| / 2^(1/2) stand on a gap.
+
     S (m,) descends, E (m, p) holds the residuals in one orthonormal basis; both float64.
 
         value_bounds(torch.tensor([2.0, 1.0]), torch.tensor([[1e-3], [1e-2]]), k=1)
@@ -49,6 +56,16 @@ def value_bounds(S: Tensor, E: Tensor, k: int) -> Tensor:
             for j in below[:_TRIED]:
                 bounds[i] = min(bounds[i], _above(S, E, i, j, upper[j - 1]))
     return bounds
+
+
+def is_proven(bounds: Tensor, e: Tensor) -> Tensor:
+    """Which of the bounds (k,) hold for some singular value without an assumption on the gap.
+
+    Those that are no smaller than the residuals' e (k,) own.
+
+        is_proven(value_bounds(S, E, k), E.norm(dim=1)[:k])
+    """
+    return bounds >= e / math.sqrt(2)
 
 
 def gaps(S: Tensor, e: Tensor, k: int) -> list[int]:

@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 from .basis import grown, orthonormal
-from .bounds import BEYOND, angles, gaps, value_bounds
+from .bounds import BEYOND, angles, gaps, is_proven, value_bounds
 from .problem import Found, Problem
 from .state import Keeper, State
 
@@ -303,8 +303,12 @@ def _found(problem: Problem, state: State, view: View, count: int) -> Found:
     for _ in range(missing):  # any vectors serve
         U, V = torch.cat([U, problem.unit_outside(U)]), torch.cat([V, problem.unit_outside(V)])
     S = torch.cat([seen, seen.new_zeros(missing)])
-    bounds = torch.cat([view.bounds[:count], seen.new_full((missing,), 0.0 if spanned else inf)])
+    known = view.bounds[:count]
+    bounds = torch.cat([known, seen.new_full((missing,), 0.0 if spanned else inf)])
     residuals = torch.cat([view.E.norm(dim=1)[: len(seen)], bounds[len(seen) :]])
+    # Zeros beyond the bases are known only where these leave no room for anything else.
+    filled = torch.full((missing,), len(state.V) == small)
+    proven = torch.cat([is_proven(known, residuals[: len(known)]), filled])
     following = S[count:]
     if spanned:  # nothing is below the last, or zero
         last = seen.new_tensor([0.0 if len(view.S) < small else -inf])
@@ -312,4 +316,4 @@ def _found(problem: Problem, state: State, view: View, count: int) -> Found:
     if _transposed(problem):
         U, V = V, U
     rounding = _rounding(problem, state, view.S)
-    return Found(U, V, S[:count], bounds, residuals, following, rounding)
+    return Found(U, V, S[:count], bounds, residuals, following, rounding, proven)

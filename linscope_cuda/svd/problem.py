@@ -52,6 +52,7 @@ class Found(NamedTuple):
     residuals: Tensor | None = None
     following: Tensor | None = None
     rounding: float = 0.0  # to be added to the bounds
+    proven: Tensor | None = None  # which of the bounds need no assumption; None: all
 
 
 @dataclass

@@ -38,11 +38,15 @@ class SVD:
     `U` (k, *output_shape) and `V` (k, *input_shape), `S`, `errors` and `angles` (k,): in the
     operator's dtype, or float32 where that is float16 or bfloat16. The largest entry of each v is
     positive. An interrupted run has the triplets that were done, maybe none.
-    `errors` bound |S - true|, with rounding as the dtype and the operator's own products show it.
-    Of "lanczos" they are quadratic in the residuals where the values leave a gap (`bounds.py`), and
-    sure unless a value hides from the iteration, which a random start leaves little room for. Of
-    the others they are (|F v - S u|^2 + |F^T u - S v|^2)^(1/2) / |(u, v)|: within it is *some*
-    singular value (zero counted as one where F is not square).
+    `errors` are on |S - true|, with rounding as the dtype and the operator's own products show it.
+    Where `proven` (k,) they are bounds: within errors[i] of S[i] lies a singular value of F (zero
+    counted as one where F is not square), which follows from the residuals (|F v - S u|^2 +
+    |F^T u - S v|^2)^(1/2) / |(u, v)| alone. That it is the i-th largest is proven only where
+    "lanczos" ends with bases that fill the smaller space. Where not `proven`, errors[i] is an
+    estimate, smaller than that: quadratic in the residuals where the values leave a gap
+    (`bounds.py`), and right unless a value hides from the iteration, which a random start leaves
+    little room for. docs/svd.md has the measured rates. All of "paper" and "paper-literal" are
+    proven. `bars` says in words which are what, and `print(found)` beside each value.
     `angles` (radians) estimate how far u and v are from the true ones, or where `clustered` (k,),
     from the true subspace of the cluster: the value is within tol sigma_1 of a neighbour, and no
     method can separate their vectors at this tolerance. pi / 2 where no gap tells.
@@ -59,6 +63,24 @@ class SVD:
     passes: int
     sequential: int
     converged: bool
+    proven: Tensor
+
+    @property
+    def bars(self) -> str:
+        """What the error bars are: "bounds", "estimates", or how many of them are which."""
+        sure, of = int(self.proven.sum()), len(self.proven)
+        if 0 < sure < of:
+            return f"{sure} of {of} are bounds, the others estimates"
+        return "bounds" if sure == of else "estimates"
+
+    def __str__(self) -> str:
+        each = zip(self.S.tolist(), self.errors.tolist(), self.proven.tolist(), strict=True)
+        lines = [
+            f"{i:3}  {sigma:.7g} +- {error:.1g}, {'bound' if proven else 'estimate'}"
+            for i, (sigma, error, proven) in enumerate(each, 1)
+        ]
+        end = "" if self.converged else ", not converged"
+        return "\n".join([*lines, f"{len(lines)} triplets, {self.passes} passes{end}"])
 
 
 @torch.no_grad()
@@ -177,7 +199,7 @@ def _finish(problem: Problem, found: Found, interrupted: bool) -> SVD:
     op = problem.op
     if found.bounds is None:
         found = _measured(problem, found)
-    U, V, S, bounds, residuals, following, rounding = found
+    U, V, S, bounds, residuals, following, rounding, proven = found
     assert S is not None and bounds is not None
     assert residuals is not None and following is not None
     scale = S.max().item() if len(S) else 0.0
@@ -202,6 +224,7 @@ def _finish(problem: Problem, found: Found, interrupted: bool) -> SVD:
         passes=problem.passes,
         sequential=problem.sequential,
         converged=not interrupted and bool((errors <= problem.tol * scale).all()),
+        proven=(torch.ones_like(S, dtype=torch.bool) if proven is None else proven).to(op.device),
     )
 
 
