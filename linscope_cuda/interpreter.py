@@ -55,7 +55,7 @@ class LinearInterpreter(MatrixFreeOperator):
     - `differentiable`: `output`, `residual` and products carry gradients for the model's weights,
       through the decisions as well. Runs the doubled batch.
     - `check`: looks for hidden operations, and measures that F and r are what they should be, in
-      about 6 passes.
+      about 7 passes.
 
     ValueError for a wrong shape, a non-finite x0, a model in training mode, a file as storage or an
     unknown policy; TypeError for a wrong dtype; UnscopedOperation for a function that is neither
@@ -245,7 +245,7 @@ class LinearInterpreter(MatrixFreeOperator):
         """Measures y0 = f(x0), y0 = F x0 + r, linearity and the adjoint on random probes.
 
         Returns errors, a tolerance of the dtype and, where one is out of it, the first call at
-        which the frozen network departs. About 12 passes; `generator` None is a fixed seed.
+        which the frozen network departs. About 13 passes; `generator` None is a fixed seed.
 
         >>> op.certify().ok
         """
