@@ -142,6 +142,8 @@ class Interception(TorchFunctionMode):
                 return self.__torch_function__(func, types, args, kwargs)
         self.handled += 1
         try:
+            if func in NEUTRAL and len(args) == 1 and not kwargs and func not in TRANSPARENT:
+                return func(*args)
             probes = [self.probes(a) for a in (args[:1] if func in LIKE else args)]
             named = {name: self.probes(value) for name, value in kwargs.items()}
             if self.watch:
