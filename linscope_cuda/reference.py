@@ -56,8 +56,9 @@ def pack(pieces: Tensor, bits: int, channels_last: bool) -> Tensor:
 
 def unpack(decision: Tensor, bits: int, shape: tuple[int, ...], channels_last: bool) -> Tensor:
     """The pieces of `pack`, for samples of `shape`."""
-    shifts = torch.arange(0, 8, bits, dtype=torch.uint8, device=decision.device)
-    rows = (decision.unsqueeze(-1) >> shifts) & (2**bits - 1)
+    # In int32: of 8 bits a compiler for the CPU makes no vector code, which takes 7 times as long.
+    shifts = bits * torch.arange(8 // bits, dtype=torch.int32, device=decision.device)
+    rows = (decision.int().unsqueeze(-1) >> shifts) & (2**bits - 1)
     rows = rows.reshape(decision.shape[0], -1)[:, : math.prod(shape)]
     if not channels_last:
         return rows.reshape(decision.shape[0], *shape)
@@ -89,7 +90,7 @@ def relu_frozen_(x: Tensor, decision: Tensor, negative_slope: float, channels_la
 
 
 def clamp_apply(piece: Tensor, x: Tensor, min: float, max: float) -> Tensor:
-    saturated = torch.where(piece == 0, min, max).to(x.dtype)
+    saturated = torch.where(piece == 0, x.new_full((), min), x.new_full((), max))
     return torch.where(piece == 1, x, saturated)
 
 

@@ -1,4 +1,4 @@
-"""Every operator and its specification as a function of one tensor, for the tests of derivatives."""
+"""Every operator and its specification as functions of one tensor, to be differentiated."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -65,7 +65,9 @@ def cases() -> dict[str, Case]:
             return call
 
         at = y if name == "max_pool2d_frozen_transpose" else x
-        return Case(of(getattr(NATIVE, name)), of(getattr(reference, name)), at, tensor(tuple(at.shape), 3))
+        return Case(
+            of(getattr(NATIVE, name)), of(getattr(reference, name)), at, tensor(tuple(at.shape), 3)
+        )
 
     return {name: case(name, arguments) for name, arguments in first.items()}
 

@@ -1,0 +1,39 @@
+"""Frozen operators in plain torch, for compilers: so a compiled program fuses them with what stands
+beside them.
+
+torch.compile(backend="inductor") knows them; other compilers take `TABLE`, as in
+`exported_program.run_decompositions(TABLE)`. Pooling and the scopes stay single kernels: a gather,
+a transpose without atomics, and packed decisions are what they are written for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from . import (
+    _native,  # noqa: F401  registers torch.ops.linscope
+    reference,
+)
+from ._when_imported import when_imported
+
+TABLE: dict[Any, Callable] = {
+    getattr(torch.ops.linscope, function.__name__).default: function
+    for function in (
+        reference.relu_frozen,
+        reference.clamp_frozen,
+        reference.gate_frozen,
+        reference.instance_norm_frozen,
+    )
+}
+
+
+def _register() -> None:
+    from torch._inductor.decomposition import decompositions
+
+    decompositions.update(TABLE)
+
+
+when_imported("torch._inductor.decomposition", _register)
