@@ -9,12 +9,23 @@ import pytest
 import torch
 from operators import NATIVE, TRANSFORMS, cases, grad, jvp, tensor
 from torch import nn
+from torch._inductor.decomposition import select_decomp_table
 from torch._inductor.utils import run_and_get_code
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.fx.experimental.proxy_tensor import make_fx
 
 import linscope_cuda as ls
 from linscope_cuda import ops
 
 CASES = cases()
+
+
+@pytest.fixture(autouse=True)
+def afresh():
+    """No graph from a cache of an earlier run."""
+    with torch._inductor.config.patch(force_disable_caches=True):
+        yield
+
 
 # Some operators under every transformation, every operator under two. Dynamo does not trace
 # torch.autograd.grad; the layers below are differentiated from outside.
@@ -144,7 +155,7 @@ def fusible(x0):
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float16])
 @pytest.mark.parametrize("channels_last", [False, True])
-@pytest.mark.parametrize("name", fusible(tensor((2, 3, 5, 7), 0)))
+@pytest.mark.parametrize("name", ["gate_frozen", "instance_norm_frozen"])
 def test_inductor_fuses_frozen_operators(name, channels_last, dtype):
     layout = torch.channels_last if channels_last else torch.contiguous_format
     x = tensor((4, 3, 5, 7), 1).to(dtype).contiguous(memory_format=layout)
@@ -153,25 +164,41 @@ def test_inductor_fuses_frozen_operators(name, channels_last, dtype):
     assert len(code) == 1 and "cpp_fused" in code[0] and "torch.ops.linscope" not in code[0]
     want = frozen(x)
     assert got.stride() == want.stride()
-    torch.testing.assert_close(got, want)
+    # Fused, float16 is rounded once, at the end.
+    tolerance = 1e-2 if dtype == torch.float16 else 1e-12
+    torch.testing.assert_close(got, want, rtol=tolerance, atol=tolerance)
 
 
-def test_inductor_fuses_the_backward_pass_of_a_scope():
-    x = tensor((4, 2, 4, 4), 0).requires_grad_()
+@pytest.mark.parametrize("name", ["relu_frozen", "clamp_frozen"])
+def test_inductor_calls_the_kernel_for_packed_decisions_on_the_cpu(name):
+    x, frozen = tensor((4, 3, 5, 7), 1), fusible(tensor((2, 3, 5, 7), 0))[name]
+    got, code = run_and_get_code(compiled(frozen, "inductor"), x)
+    assert f"torch.ops.linscope.{name}" in code[0]
+    torch.testing.assert_close(got, frozen(x))
+
+
+def test_on_cuda_what_inductor_lowers_has_no_frozen_operator_left():
+    """Traced with tensors without data: no CUDA device is needed."""
+    with FakeTensorMode():
+        x0, x = torch.empty(2, 3, 5, 7, device="cuda"), torch.empty(4, 3, 5, 7, device="cuda")
+        for frozen in fusible(x0).values():
+            graph = make_fx(frozen, decomposition_table=select_decomp_table())(x)
+            assert "aten" in graph.code and "linscope" not in graph.code
+
+
+def test_inductor_fuses_the_backward_pass_of_a_frozen_operator():
+    x, gate = tensor((4, 2, 4, 4), 0).requires_grad_(), tensor((2, 2, 4, 4), 1)
 
     def f(x):
-        return (ops.relu_scope(2 * x, 2, 0.1)[0] + 1).square().sum()
+        return (ops.gate_frozen(2 * x, gate) + 1).square().sum()
 
     run = compiled(f, "inductor")
     got, code = run_and_get_code(lambda: torch.autograd.grad(run(x), x)[0])
-    forward, backward = code
-    assert "torch.ops.linscope.relu_scope" in forward and "torch.ops.linscope" not in backward
+    assert len(code) == 2 and not any("torch.ops.linscope" in c for c in code)
     torch.testing.assert_close(got, torch.autograd.grad(f(x), x)[0])
 
 
 def test_other_compilers_take_the_table():
-    from torch.fx.experimental.proxy_tensor import make_fx
-
     x = tensor((4, 3, 5, 7), 1)
     for name, frozen in fusible(tensor((2, 3, 5, 7), 0)).items():
         assert name in make_fx(frozen)(x).code
@@ -201,18 +228,18 @@ def test_importing_the_package_imports_no_compiler():
     assert python(code).strip() == "[]"
 
 
-@pytest.mark.parametrize("first", SLOW)
-def test_registration_does_not_depend_on_the_order_of_imports(first):
-    imports = (f"import {first}, linscope_cuda", f"import linscope_cuda, {first}")
-    check = """
-import torch._inductor.decomposition
+@pytest.mark.parametrize(
+    "imports", ["linscope_cuda, torch._dynamo", "torch._dynamo, linscope_cuda"]
+)
+def test_registration_does_not_depend_on_the_order_of_imports(imports):
+    code = f"""
+import {imports}, torch._inductor.decomposition
 from torch.distributed.tensor import DTensor
 rules = DTensor._op_dispatcher.sharding_propagator.op_strategy_funcs
 op = torch.ops.linscope.relu_frozen.default
 print(op in torch._inductor.decomposition.select_decomp_table(), op in rules)
 """
-    for lines in imports:
-        assert python(lines + check).split() == ["True", "True"]
+    assert python(code).split() == ["True", "True"]
 
 
 SHARDED = """
