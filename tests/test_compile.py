@@ -155,7 +155,7 @@ def fusible(x0):
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float16])
 @pytest.mark.parametrize("channels_last", [False, True])
-@pytest.mark.parametrize("name", ["gate_frozen", "instance_norm_frozen"])
+@pytest.mark.parametrize("name", fusible(tensor((2, 3, 5, 7), 0)))
 def test_inductor_fuses_frozen_operators(name, channels_last, dtype):
     layout = torch.channels_last if channels_last else torch.contiguous_format
     x = tensor((4, 3, 5, 7), 1).to(dtype).contiguous(memory_format=layout)
@@ -169,12 +169,29 @@ def test_inductor_fuses_frozen_operators(name, channels_last, dtype):
     torch.testing.assert_close(got, want, rtol=tolerance, atol=tolerance)
 
 
-@pytest.mark.parametrize("name", ["relu_frozen", "clamp_frozen"])
-def test_inductor_calls_the_kernel_for_packed_decisions_on_the_cpu(name):
-    x, frozen = tensor((4, 3, 5, 7), 1), fusible(tensor((2, 3, 5, 7), 0))[name]
-    got, code = run_and_get_code(compiled(frozen, "inductor"), x)
-    assert f"torch.ops.linscope.{name}" in code[0]
-    torch.testing.assert_close(got, frozen(x))
+def test_a_decision_may_lie_anywhere_in_memory():
+    x0, x = tensor((2, 2, 4, 4), 0), tensor((4, 2, 4, 4), 1)
+    _, bits = ops.relu_scope(x0, 2)
+    odd = torch.cat([bits.new_zeros(1), bits.flatten()])[1:].view(bits.shape)
+    apart = torch.cat([bits, bits], 1)[:, : bits.shape[1]]
+    run = compiled(lambda x, bits: ops.relu_frozen(x, bits) + 1, "inductor")
+    for decision in (odd, apart):
+        assert torch.equal(run(x, decision), ops.relu_frozen(x, bits) + 1)
+
+
+@pytest.mark.parametrize("shape", [(3, 5, 7), (8,), (2, 3), (4, 16, 2), (1, 1, 33)])
+def test_decompositions_are_the_specification(shape):
+    x0, x = tensor((2, *shape), 0), tensor((6, *shape), 1)
+    for last in {False, len(shape) == 3}:
+        _, bits = ls.reference.relu_scope(x0, 2, 0.1, last)
+        _, pieces = ls.reference.clamp_scope(x0, 2, -0.3, 0.7, last)
+        for name, arguments in (
+            ("relu_frozen", (bits, 0.1, last)),
+            ("clamp_frozen", (pieces, -0.3, 0.7, last)),
+        ):
+            got = ls.decompositions.TABLE[getattr(NATIVE, name).default](x, *arguments)
+            want = getattr(ls.reference, name)(x, *arguments)
+            assert torch.equal(got, want) and got.stride() == want.stride()
 
 
 def test_on_cuda_what_inductor_lowers_has_no_frozen_operator_left():
@@ -186,15 +203,16 @@ def test_on_cuda_what_inductor_lowers_has_no_frozen_operator_left():
             assert "aten" in graph.code and "linscope" not in graph.code
 
 
-def test_inductor_fuses_the_backward_pass_of_a_frozen_operator():
-    x, gate = tensor((4, 2, 4, 4), 0).requires_grad_(), tensor((2, 2, 4, 4), 1)
+def test_inductor_fuses_the_backward_pass_of_a_scope():
+    x = tensor((4, 2, 4, 4), 0).requires_grad_()
 
     def f(x):
-        return (ops.gate_frozen(2 * x, gate) + 1).square().sum()
+        return (ops.relu_scope(2 * x, 2, 0.1)[0] + 1).square().sum()
 
     run = compiled(f, "inductor")
     got, code = run_and_get_code(lambda: torch.autograd.grad(run(x), x)[0])
-    assert len(code) == 2 and not any("torch.ops.linscope" in c for c in code)
+    forward, backward = code
+    assert "torch.ops.linscope.relu_scope" in forward and "torch.ops.linscope" not in backward
     torch.testing.assert_close(got, torch.autograd.grad(f(x), x)[0])
 
 
