@@ -36,7 +36,7 @@ class Linear(NamedTuple):
 
     applied: str
     transposed: str
-    constants: Callable[..., tuple[tuple, tuple]]  # of both, from the operator's arguments
+    constants: Callable[..., tuple]  # of both, from the operator's arguments
 
     def save(self, ctx, inputs, output):
         decision = output[1] if isinstance(output, tuple) else inputs[1]
@@ -78,7 +78,8 @@ class GateScope:
         return (_ops.gate_scope_backward(grad_y, *ctx.saved_tensors, *ctx.constants),)
 
     def jvp(self, ctx, x_t, *_):
-        return reference.gate_scope_jvp(*ctx.saved_tensors, x_t, *ctx.constants)
+        (x,), (references, kind) = ctx.saved_tensors, ctx.constants
+        return reference.gate_scope_jvp(x, x_t, references, kind)
 
 
 class GateFrozen:
@@ -188,9 +189,7 @@ def _moves(t: Any) -> bool:
 
 
 def _differentiated(args: tuple) -> bool:
-    if torch.is_grad_enabled() and torch._C._any_requires_grad(*args):
-        return True
-    return any(map(_moves, args))
+    return (torch.is_grad_enabled() and _requires_grad(*args)) or any(map(_moves, args))
 
 
 def _below(op: OpOverload, keyset: Any, args: tuple) -> Any:
@@ -241,7 +240,7 @@ def _by_rule(op: OpOverload, rule: Any) -> Callable:
         if not _differentiated(args):
             return _below(op, keyset, args)
         with enable_single_level_autograd_function():
-            return function.apply(*args, keyset)
+            return function.apply(*args, keyset)  # type: ignore[attr-defined]
 
     return kernel
 
@@ -292,14 +291,19 @@ for _name in reference.IN_PLACE:
 
 # ---- Calls ----
 
+_compiling = torch.compiler.is_compiling
+_levels = torch._C._functorch.peek_interpreter_stack  # type: ignore[attr-defined]
+_requires_grad = torch._C._any_requires_grad
+_Below = torch._C._AutoDispatchBelowAutograd
+
 
 def _plain(args: tuple) -> bool:
-    """Whether nobody differentiates, nor traces."""
+    """Whether nobody traces nor differentiates."""
     return not (
-        torch.compiler.is_compiling()
-        or torch._C._functorch.peek_interpreter_stack() is not None
+        _compiling()
+        or (torch.is_grad_enabled() and _requires_grad(*args))
         or forward_ad._current_level >= 0
-        or (torch.is_grad_enabled() and torch._C._any_requires_grad(*args))
+        or _levels() is not None
     )
 
 
@@ -309,7 +313,7 @@ def call(op: OpOverload, *args: Any) -> Any:
     """
     if not _plain(args):
         return op(*args)
-    with torch._C._AutoDispatchBelowAutograd():
+    with _Below():
         return op(*args)
 
 

@@ -5,12 +5,14 @@ multiple of the references; probe j belongs to reference j mod references. It de
 references and applies the decision to all samples (the paper's equation 2), and returns y with the
 decision. With no probes it records. A frozen operator applies a recorded decision to any multiple
 of the decision's references; its constants set to 0, it is the linear part A(x0), which is its own
-transpose for all but max pooling. All are differentiable in x: a scope's derivative is the full
-one, also through the decision where that is smooth.
+transpose for all but max pooling. All are differentiable (derivatives.py): a scope's derivative is
+the full one, also through the decision where that is smooth; the decision itself is a constant. The
+functions that end in _ write x in place, and refuse one that is differentiated (RuntimeError).
 
-dtypes: float64, float32, float16, bfloat16; statistics in float32 or better. CPU and CUDA,
-contiguous and channels_last. Errors: TypeError for another dtype, ValueError for a batch that is no
-multiple of `references`, or for tensors on different devices.
+dtypes: float64, float32, float16, bfloat16; statistics in float32 or better. Autocast changes
+neither: y has the dtype of x. CPU and CUDA, contiguous and channels_last. Errors: TypeError for
+another dtype, ValueError for a batch that is no multiple of `references`, or for tensors on
+different devices.
 """
 
 from __future__ import annotations
