@@ -9,7 +9,7 @@ with ls.patch(model) as scoped:         # the paper's doubled batch
     y = scoped(torch.cat([x0, x1]))
 """
 
-from . import ops, reference, zoo
+from . import decompositions, ops, reference, sharding, zoo
 from .attack import Attack, fgsm
 from .certificate import Certificate, CertificateError
 from .fields import Field, Fields, fields
@@ -71,6 +71,7 @@ __all__ = [
     "Tape",
     "TapeMismatch",
     "UnscopedOperation",
+    "decompositions",
     "fgsm",
     "fields",
     "from_scipy",
@@ -82,6 +83,7 @@ __all__ = [
     "pixel_votes",
     "reference",
     "register_rule",
+    "sharding",
     "svd",
     "sweep",
     "zoo",

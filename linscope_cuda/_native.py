@@ -36,13 +36,16 @@ COMPILED = _load()
 
 if not COMPILED:
     _library = torch.library.Library("linscope", "DEF")
+    _TAGS = (torch.Tag.pt2_compliant_tag,)
     for _name, _function in reference.OPERATORS.items():
         _schema = torch.library.infer_schema(_function, mutates_args=())
-        _library.define(_name + _schema)
+        _library.define(_name + _schema, tags=_TAGS)
         _library.impl(_name, _function, "CompositeExplicitAutograd")
 
     for _name, _function in reference.IN_PLACE.items():
-        _library.define(_name + torch.library.infer_schema(_function, mutates_args=("x",)))
+        _library.define(
+            _name + torch.library.infer_schema(_function, mutates_args=("x",)), tags=_TAGS
+        )
         _library.impl(_name, _function, "CompositeExplicitAutograd")
 
 # ---- Fakes ----
@@ -124,8 +127,8 @@ _FAKES = {
     "instance_norm_frozen": lambda x, mean, scale, shift: _as(x),
     "instance_norm_scope_backward": lambda grad_y, x, mean, rstd, weight: (
         _as(x),
-        _planes(x, len(mean)),
-        _planes(x, len(mean)),
+        _planes(x, mean.shape[0]),
+        _planes(x, mean.shape[0]),
     ),
 }
 

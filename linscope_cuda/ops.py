@@ -5,12 +5,14 @@ multiple of the references; probe j belongs to reference j mod references. It de
 references and applies the decision to all samples (the paper's equation 2), and returns y with the
 decision. With no probes it records. A frozen operator applies a recorded decision to any multiple
 of the decision's references; its constants set to 0, it is the linear part A(x0), which is its own
-transpose for all but max pooling. All are differentiable in x: a scope's derivative is the full
-one, also through the decision where that is smooth.
+transpose for all but max pooling. All are differentiable (derivatives.py): a scope's derivative is
+the full one, also through the decision where that is smooth; the decision itself is a constant. The
+functions that end in _ write x in place, and refuse one that is differentiated (RuntimeError).
 
-dtypes: float64, float32, float16, bfloat16; statistics in float32 or better. CPU and CUDA,
-contiguous and channels_last. Errors: TypeError for another dtype, ValueError for a batch that is no
-multiple of `references`, or for tensors on different devices.
+dtypes: float64, float32, float16, bfloat16; statistics in float32 or better. Autocast changes
+neither: y has the dtype of x. CPU and CUDA, contiguous and channels_last. Errors: TypeError for
+another dtype, ValueError for a batch that is no multiple of `references`, or for tensors on
+different devices.
 """
 
 from __future__ import annotations
@@ -19,12 +21,9 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
-from torch.autograd import Function
 
-from . import (
-    _native,  # registers torch.ops.linscope
-    reference,
-)
+from . import _native, reference
+from .derivatives import call, call_
 from .reference import is_channels_last
 
 _ops = torch.ops.linscope
@@ -55,325 +54,6 @@ def _check(op: str, x: Tensor, references: int, dims: int = 1, **others: Tensor 
             raise ValueError(f"{op}: x is on {x.device}, {name} on {other.device}")
 
 
-# Each Function gives torch the derivative of an operator; batching is the operator's own
-# (register_vmap).
-
-
-class _Frozen(Function):
-    """A frozen operator, linear in its first argument."""
-
-    generate_vmap_rule = True
-
-    @classmethod
-    def call(cls, *args):
-        """The Function, or its operator alone where nobody differentiates: a Function costs as much
-        time as a small kernel.
-        """
-        differentiated = torch.is_grad_enabled() or torch.autograd.forward_ad._current_level >= 0
-        return cls.apply(*args) if differentiated else cls.forward(*args)
-
-
-class _Relu(Function):
-    generate_vmap_rule = True
-
-    @staticmethod
-    def forward(x, references, negative_slope, channels_last):
-        return _ops.relu_scope(x, references, negative_slope, channels_last)
-
-    @staticmethod
-    def setup_context(ctx, inputs, output):
-        ctx.constants = inputs[2:]
-        ctx.save_for_backward(output[1])
-        ctx.save_for_forward(output[1])
-        ctx.mark_non_differentiable(output[1])
-
-    @staticmethod
-    def backward(ctx, grad_y, _):
-        return _ReluFrozen.call(grad_y, *ctx.saved_tensors, *ctx.constants), None, None, None
-
-    @staticmethod
-    def jvp(ctx, tangent, *_):
-        return _ReluFrozen.call(tangent, *ctx.saved_tensors, *ctx.constants), None
-
-
-class _ReluFrozen(_Frozen):
-    @staticmethod
-    def forward(x, decision, negative_slope, channels_last):
-        return _ops.relu_frozen(x, decision, negative_slope, channels_last)
-
-    @staticmethod
-    def setup_context(ctx, inputs, output):
-        ctx.constants = inputs[2:]
-        ctx.save_for_backward(inputs[1])
-        ctx.save_for_forward(inputs[1])
-
-    @staticmethod
-    def backward(ctx, grad_y):
-        return _ReluFrozen.call(grad_y, *ctx.saved_tensors, *ctx.constants), None, None, None
-
-    @staticmethod
-    def jvp(ctx, tangent, *_):
-        return _ReluFrozen.call(tangent, *ctx.saved_tensors, *ctx.constants)
-
-
-class _Clamp(Function):
-    generate_vmap_rule = True
-
-    @staticmethod
-    def forward(x, references, min, max, channels_last):
-        return _ops.clamp_scope(x, references, min, max, channels_last)
-
-    @staticmethod
-    def setup_context(ctx, inputs, output):
-        ctx.channels_last = inputs[4]
-        ctx.save_for_backward(output[1])
-        ctx.save_for_forward(output[1])
-        ctx.mark_non_differentiable(output[1])
-
-    @staticmethod
-    def backward(ctx, grad_y, _):
-        (decision,) = ctx.saved_tensors
-        grad_x = _ClampFrozen.call(grad_y, decision, 0.0, 0.0, ctx.channels_last)
-        return grad_x, None, None, None, None
-
-    @staticmethod
-    def jvp(ctx, tangent, *_):
-        (decision,) = ctx.saved_tensors
-        return _ClampFrozen.call(tangent, decision, 0.0, 0.0, ctx.channels_last), None
-
-
-class _ClampFrozen(_Frozen):
-    @staticmethod
-    def forward(x, decision, min, max, channels_last):
-        return _ops.clamp_frozen(x, decision, min, max, channels_last)
-
-    @staticmethod
-    def setup_context(ctx, inputs, output):
-        ctx.channels_last = inputs[4]
-        ctx.save_for_backward(inputs[1])
-        ctx.save_for_forward(inputs[1])
-
-    @staticmethod
-    def backward(ctx, grad_y):
-        (decision,) = ctx.saved_tensors
-        grad_x = _ClampFrozen.call(grad_y, decision, 0.0, 0.0, ctx.channels_last)
-        return grad_x, None, None, None, None
-
-    @staticmethod
-    def jvp(ctx, tangent, *_):
-        (decision,) = ctx.saved_tensors
-        return _ClampFrozen.call(tangent, decision, 0.0, 0.0, ctx.channels_last)
-
-
-class _Gate(Function):
-    generate_vmap_rule = True
-
-    @staticmethod
-    def forward(x, references, kind):
-        return _ops.gate_scope(x, references, kind)
-
-    @staticmethod
-    def setup_context(ctx, inputs, output):
-        ctx.constants = inputs[1:]
-        ctx.save_for_backward(inputs[0])
-        ctx.save_for_forward(inputs[0])
-        ctx.mark_non_differentiable(output[1])
-
-    @staticmethod
-    def backward(ctx, grad_y, _):
-        # A second derivative is wanted where gradients are on here: the reference gives it.
-        differentiable = torch.is_grad_enabled()
-        backward = reference.gate_scope_backward if differentiable else _ops.gate_scope_backward
-        return backward(grad_y, *ctx.saved_tensors, *ctx.constants), None, None
-
-    @staticmethod
-    def jvp(ctx, tangent, *_):
-        (x,) = ctx.saved_tensors
-        return reference.gate_scope_jvp(x, tangent, *ctx.constants), None
-
-
-class _GateFrozen(_Frozen):
-    @staticmethod
-    def forward(x, gate, shift):
-        return _ops.gate_frozen(x, gate, shift)
-
-    @staticmethod
-    def setup_context(ctx, inputs, output):
-        ctx.save_for_backward(inputs[1])
-        ctx.save_for_forward(inputs[1])
-
-    @staticmethod
-    def backward(ctx, grad_y):
-        (gate,) = ctx.saved_tensors
-        return _GateFrozen.call(grad_y, gate, 0.0), None, None
-
-    @staticmethod
-    def jvp(ctx, tangent, *_):
-        (gate,) = ctx.saved_tensors
-        return _GateFrozen.call(tangent, gate, 0.0)
-
-
-class _MaxPool2d(Function):
-    generate_vmap_rule = True
-
-    @staticmethod
-    def forward(x, references, window, ceil_mode):
-        return _ops.max_pool2d_scope(x, references, *window, ceil_mode)
-
-    @staticmethod
-    def setup_context(ctx, inputs, output):
-        ctx.window, ctx.size = inputs[2], list(inputs[0].shape[2:])
-        ctx.save_for_backward(output[1])
-        ctx.save_for_forward(output[1])
-        ctx.mark_non_differentiable(output[1])
-
-    @staticmethod
-    def backward(ctx, grad_y, _):
-        (decision,) = ctx.saved_tensors
-        return _MaxPool2dTranspose.call(grad_y, decision, ctx.size, ctx.window), None, None, None
-
-    @staticmethod
-    def jvp(ctx, tangent, *_):
-        (decision,) = ctx.saved_tensors
-        return _MaxPool2dFrozen.call(tangent, decision, ctx.window), None
-
-
-class _MaxPool2dFrozen(_Frozen):
-    @staticmethod
-    def forward(x, decision, window):
-        return _ops.max_pool2d_frozen(x, decision, *window)
-
-    @staticmethod
-    def setup_context(ctx, inputs, output):
-        ctx.window, ctx.size = inputs[2], list(inputs[0].shape[2:])
-        ctx.save_for_backward(inputs[1])
-        ctx.save_for_forward(inputs[1])
-
-    @staticmethod
-    def backward(ctx, grad_y):
-        (decision,) = ctx.saved_tensors
-        return _MaxPool2dTranspose.call(grad_y, decision, ctx.size, ctx.window), None, None
-
-    @staticmethod
-    def jvp(ctx, tangent, *_):
-        return _MaxPool2dFrozen.call(tangent, *ctx.saved_tensors, ctx.window)
-
-
-class _MaxPool2dTranspose(_Frozen):
-    @staticmethod
-    def forward(u, decision, size, window):
-        return _ops.max_pool2d_frozen_transpose(u, decision, size, *window)
-
-    @staticmethod
-    def setup_context(ctx, inputs, output):
-        ctx.size, ctx.window = inputs[2:]
-        ctx.save_for_backward(inputs[1])
-        ctx.save_for_forward(inputs[1])
-
-    @staticmethod
-    def backward(ctx, grad_x):
-        grad_u = _MaxPool2dFrozen.call(grad_x, *ctx.saved_tensors, ctx.window)
-        return grad_u, None, None, None
-
-    @staticmethod
-    def jvp(ctx, tangent, *_):
-        return _MaxPool2dTranspose.call(tangent, *ctx.saved_tensors, ctx.size, ctx.window)
-
-
-class _InstanceNorm(Function):
-    generate_vmap_rule = True
-
-    @staticmethod
-    def forward(x, references, weight, bias, eps):
-        return _ops.instance_norm_scope(x, references, weight, bias, eps)
-
-    @staticmethod
-    def setup_context(ctx, inputs, output):
-        x, ctx.references, weight, bias, ctx.eps = inputs
-        ctx.has_bias = bias is not None
-        ctx.save_for_backward(x, output[1], output[2], weight)
-        ctx.save_for_forward(x, weight)
-        ctx.mark_non_differentiable(*output[1:])
-
-    @staticmethod
-    def backward(ctx, grad_y, *_):
-        x, mean, rstd, weight = ctx.saved_tensors
-        if torch.is_grad_enabled():  # a second derivative is wanted: mean and rstd depend on x
-            _, mean, rstd = reference.instance_norm_scope(x, ctx.references, None, None, ctx.eps)
-            grad_x, sum_g, sum_gx = reference.instance_norm_scope_backward(
-                grad_y, x, mean, rstd, weight
-            )
-        else:
-            grad_x, sum_g, sum_gx = _ops.instance_norm_scope_backward(grad_y, x, mean, rstd, weight)
-        grad_weight = None if weight is None else sum_gx.sum(0).to(x.dtype)
-        grad_bias = sum_g.sum(0).to(x.dtype) if ctx.has_bias else None
-        return grad_x, None, grad_weight, grad_bias, None
-
-    @staticmethod
-    def jvp(ctx, x_t, _references, weight_t, bias_t, _eps):
-        x, weight = ctx.saved_tensors
-        return (
-            reference.instance_norm_scope_jvp(
-                x, x_t, ctx.references, weight, weight_t, bias_t, ctx.eps
-            ),
-            None,
-            None,
-        )
-
-
-class _InstanceNormFrozen(_Frozen):
-    @staticmethod
-    def forward(x, mean, scale, shift):
-        return _ops.instance_norm_frozen(x, mean, scale, shift)
-
-    @staticmethod
-    def setup_context(ctx, inputs, output):
-        x, mean, scale, _ = inputs
-        ctx.set_materialize_grads(False)  # an argument that does not move has no tangent
-        parameters = any(ctx.needs_input_grad[1:])
-        ctx.save_for_backward(x if parameters else None, mean, scale)
-        ctx.save_for_forward(x, mean, scale)
-
-    @staticmethod
-    def backward(ctx, grad_y):
-        if grad_y is None:
-            return None, None, None, None
-        x, mean, scale = ctx.saved_tensors
-        grad_x = _InstanceNormFrozen.call(grad_y, None, scale, None)
-        grad_mean = grad_scale = grad_shift = None
-        if x is not None:
-            wide, planes = scale.dtype, (*scale.shape, -1)
-            g = reference.by_reference(grad_y.to(wide), len(scale))
-            centered = reference.by_reference(x.to(wide), len(scale))
-            grad_shift = g.sum(0).reshape(planes).sum(2)
-            grad_scale = (g * centered).sum(0).reshape(planes).sum(2)
-            if mean is not None:
-                grad_scale = grad_scale - mean * grad_shift
-                grad_mean = -scale * grad_shift
-        needs = ctx.needs_input_grad
-        return (
-            grad_x,
-            grad_mean if needs[1] else None,
-            grad_scale if needs[2] else None,
-            grad_shift if needs[3] else None,
-        )
-
-    @staticmethod
-    def jvp(ctx, x_t, mean_t, scale_t, shift_t):
-        x, mean, scale = ctx.saved_tensors
-        terms = [] if x_t is None else [_InstanceNormFrozen.call(x_t, None, scale, None)]
-        if scale_t is not None:
-            terms.append(_InstanceNormFrozen.call(x, mean, scale_t, None))
-        for offset in (None if mean_t is None else -mean_t * scale, shift_t):
-            if offset is not None:
-                zero = torch.zeros_like(x)
-                terms.append(_InstanceNormFrozen.call(zero, None, scale, offset))
-        return sum(terms)
-
-
-# ---- The public functions ----
-
-
 def relu_scope(
     x: Tensor, references: int = 1, negative_slope: float = 0.0, channels_last: bool | None = None
 ) -> tuple[Tensor, Tensor]:
@@ -388,7 +68,7 @@ def relu_scope(
     """
     _check("relu_scope", x, references)
     last = is_channels_last(x) if channels_last is None else channels_last
-    return _Relu.apply(x, references, float(negative_slope), last)
+    return call(_ops.relu_scope.default, x, references, float(negative_slope), last)
 
 
 def relu_frozen(
@@ -399,8 +79,8 @@ def relu_frozen(
     >>> _, decision = relu_scope(torch.tensor([[1.0, -1.0]]))
     >>> relu_frozen(torch.tensor([[5.0, 5.0]]), decision)  # tensor([[5., 0.]])
     """
-    _check("relu_frozen", x, len(decision), decision=decision)
-    return _ReluFrozen.call(x, decision, float(negative_slope), channels_last)
+    _check("relu_frozen", x, decision.shape[0], decision=decision)
+    return call(_ops.relu_frozen.default, x, decision, float(negative_slope), channels_last)
 
 
 def clamp_scope(
@@ -423,7 +103,7 @@ def clamp_scope(
     if not min <= max:
         raise ValueError(f"clamp_scope: min must not be greater than max, got {min} and {max}")
     last = is_channels_last(x) if channels_last is None else channels_last
-    return _Clamp.apply(x, references, float(min), float(max), last)
+    return call(_ops.clamp_scope.default, x, references, float(min), float(max), last)
 
 
 def clamp_frozen(
@@ -439,8 +119,8 @@ def clamp_frozen(
     >>> _, decision = clamp_scope(torch.tensor([[3.0, 9.0]]))
     >>> clamp_frozen(torch.tensor([[1.0, 1.0]]), decision, 0, 0)  # tensor([[1., 0.]])
     """
-    _check("clamp_frozen", x, len(decision), decision=decision)
-    return _ClampFrozen.call(x, decision, float(min), float(max), channels_last)
+    _check("clamp_frozen", x, decision.shape[0], decision=decision)
+    return call(_ops.clamp_frozen.default, x, decision, float(min), float(max), channels_last)
 
 
 def relu_frozen_(
@@ -451,9 +131,8 @@ def relu_frozen_(
     >>> _, decision = relu_scope(torch.tensor([[1.0, -1.0]]))
     >>> relu_frozen_(torch.tensor([[5.0, 5.0]]), decision)  # tensor([[5., 0.]])
     """
-    _check("relu_frozen_", x, len(decision), decision=decision)
-    _ops.relu_frozen_(x, decision, float(negative_slope), channels_last)
-    return x
+    _check("relu_frozen_", x, decision.shape[0], decision=decision)
+    return call_(_ops.relu_frozen_.default, x, decision, float(negative_slope), channels_last)
 
 
 def clamp_frozen_(
@@ -468,9 +147,8 @@ def clamp_frozen_(
     >>> _, decision = clamp_scope(torch.tensor([[3.0, 9.0]]))
     >>> clamp_frozen_(torch.tensor([[1.0, 1.0]]), decision, 0, 0)  # tensor([[1., 0.]])
     """
-    _check("clamp_frozen_", x, len(decision), decision=decision)
-    _ops.clamp_frozen_(x, decision, float(min), float(max), channels_last)
-    return x
+    _check("clamp_frozen_", x, decision.shape[0], decision=decision)
+    return call_(_ops.clamp_frozen_.default, x, decision, float(min), float(max), channels_last)
 
 
 def is_dense(x: Tensor, channels_last: bool) -> bool:
@@ -498,7 +176,7 @@ def gate_scope(x: Tensor, references: int = 1, kind: str = "sigmoid") -> tuple[T
     """
     _check("gate_scope", x, references)
     gate_shift(kind)
-    return _Gate.apply(x, references, GATES.index(kind))
+    return call(_ops.gate_scope.default, x, references, GATES.index(kind))
 
 
 def gate_frozen(x: Tensor, gate: Tensor, shift: float = 0.0) -> Tensor:
@@ -506,8 +184,8 @@ def gate_frozen(x: Tensor, gate: Tensor, shift: float = 0.0) -> Tensor:
 
     >>> gate_frozen(torch.tensor([[2.0]]), torch.tensor([[0.25]]), 0.5)  # tensor([[1.]])
     """
-    _check("gate_frozen", x, len(gate), gate=gate)
-    return _GateFrozen.call(x, gate, float(shift))
+    _check("gate_frozen", x, gate.shape[0], gate=gate)
+    return call(_ops.gate_frozen.default, x, gate, float(shift))
 
 
 def pair(value: Pair) -> list[int]:
@@ -564,7 +242,7 @@ def max_pool2d_scope(
                 f"max_pool2d_scope: an image of {tuple(x.shape[2:])} pixels leaves a window "
                 f"(kernel, stride, padding, dilation) = {windows} without any pixel"
             )
-    return _MaxPool2d.apply(x, references, windows, ceil_mode)
+    return call(_ops.max_pool2d_scope.default, x, references, *windows, ceil_mode)
 
 
 def max_pool2d_frozen(
@@ -580,8 +258,10 @@ def max_pool2d_frozen(
     >>> winners = torch.tensor([[[[1]]]], dtype=torch.uint8)
     >>> max_pool2d_frozen(torch.tensor([[[[7.0, 5.0]]]]), winners, (1, 2))  # tensor([[[[5.]]]])
     """
-    _check("max_pool2d_frozen", x, len(decision), 4, decision=decision)
-    return _MaxPool2dFrozen.call(x, decision, window(kernel_size, stride, padding, dilation))
+    _check("max_pool2d_frozen", x, decision.shape[0], 4, decision=decision)
+    return call(
+        _ops.max_pool2d_frozen.default, x, decision, *window(kernel_size, stride, padding, dilation)
+    )
 
 
 def max_pool2d_frozen_transpose(
@@ -599,9 +279,9 @@ def max_pool2d_frozen_transpose(
     >>> winners, u = torch.tensor([[[[1]]]], dtype=torch.uint8), torch.ones(1, 1, 1, 1)
     >>> max_pool2d_frozen_transpose(u, winners, (1, 2), (1, 2))  # tensor([[[[0., 1.]]]])
     """
-    _check("max_pool2d_frozen_transpose", u, len(decision), 4, decision=decision)
+    _check("max_pool2d_frozen_transpose", u, decision.shape[0], 4, decision=decision)
     windows = window(kernel_size, stride, padding, dilation)
-    return _MaxPool2dTranspose.call(u, decision, list(size), windows)
+    return call(_ops.max_pool2d_frozen_transpose.default, u, decision, list(size), *windows)
 
 
 def instance_norm_scope(
@@ -627,7 +307,7 @@ def instance_norm_scope(
             )
     weight = None if weight is None else weight.to(x.dtype)
     bias = None if bias is None else bias.to(x.dtype)
-    return _InstanceNorm.apply(x, references, weight, bias, float(eps))
+    return call(_ops.instance_norm_scope.default, x, references, weight, bias, float(eps))
 
 
 def instance_norm_frozen(
@@ -639,5 +319,5 @@ def instance_norm_frozen(
     >>> y, mean, rstd = instance_norm_scope(x0)
     >>> instance_norm_frozen(x1, mean, rstd)
     """
-    _check("instance_norm_frozen", x, len(scale), 2, mean=mean, scale=scale, shift=shift)
-    return _InstanceNormFrozen.call(x, mean, scale, shift)
+    _check("instance_norm_frozen", x, scale.shape[0], 2, mean=mean, scale=scale, shift=shift)
+    return call(_ops.instance_norm_frozen.default, x, mean, scale, shift)

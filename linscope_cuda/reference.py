@@ -46,11 +46,11 @@ def by_reference(x: Tensor, references: int) -> Tensor:
 
 def pack(pieces: Tensor, bits: int, channels_last: bool) -> Tensor:
     """(references, ...) small numbers -> (references, bytes) uint8, lowest bits first."""
-    rows = (pieces.movedim(1, -1) if channels_last else pieces).reshape(len(pieces), -1)
+    rows = (pieces.movedim(1, -1) if channels_last else pieces).reshape(pieces.shape[0], -1)
     per_byte = 8 // bits
     rows = torch.nn.functional.pad(rows.to(torch.uint8), (0, -rows.shape[1] % per_byte))
     shifts = torch.arange(0, 8, bits, dtype=torch.uint8, device=pieces.device)
-    shifted = rows.reshape(len(pieces), rows.shape[1] // per_byte, per_byte) << shifts
+    shifted = rows.reshape(pieces.shape[0], rows.shape[1] // per_byte, per_byte) << shifts
     return shifted.sum(-1, dtype=torch.uint8)
 
 
@@ -58,10 +58,10 @@ def unpack(decision: Tensor, bits: int, shape: tuple[int, ...], channels_last: b
     """The pieces of `pack`, for samples of `shape`."""
     shifts = torch.arange(0, 8, bits, dtype=torch.uint8, device=decision.device)
     rows = (decision.unsqueeze(-1) >> shifts) & (2**bits - 1)
-    rows = rows.reshape(len(decision), -1)[:, : math.prod(shape)]
+    rows = rows.reshape(decision.shape[0], -1)[:, : math.prod(shape)]
     if not channels_last:
-        return rows.reshape(len(decision), *shape)
-    return rows.reshape(len(decision), *shape[1:], shape[0]).movedim(-1, 1)
+        return rows.reshape(decision.shape[0], *shape)
+    return rows.reshape(decision.shape[0], *shape[1:], shape[0]).movedim(-1, 1)
 
 
 def relu_apply(open: Tensor, x: Tensor, negative_slope: float) -> Tensor:
@@ -80,7 +80,7 @@ def relu_scope(
 
 def relu_frozen(x: Tensor, decision: Tensor, negative_slope: float, channels_last: bool) -> Tensor:
     open = unpack(decision, 1, tuple(x.shape[1:]), channels_last).bool()
-    y = relu_apply(open, by_reference(x, len(decision)), negative_slope).reshape(x.shape)
+    y = relu_apply(open, by_reference(x, decision.shape[0]), negative_slope).reshape(x.shape)
     return y.contiguous(memory_format=memory_format(channels_last))
 
 
@@ -89,7 +89,7 @@ def relu_frozen_(x: Tensor, decision: Tensor, negative_slope: float, channels_la
 
 
 def clamp_apply(piece: Tensor, x: Tensor, min: float, max: float) -> Tensor:
-    saturated = torch.where(piece == 0, min, max).to(x.dtype)
+    saturated = torch.where(piece == 0, x.new_full((), min), x.new_full((), max))
     return torch.where(piece == 1, x, saturated)
 
 
@@ -107,7 +107,7 @@ def clamp_frozen(
     x: Tensor, decision: Tensor, min: float, max: float, channels_last: bool
 ) -> Tensor:
     piece = unpack(decision, 2, tuple(x.shape[1:]), channels_last)
-    y = clamp_apply(piece, by_reference(x, len(decision)), min, max).reshape(x.shape)
+    y = clamp_apply(piece, by_reference(x, decision.shape[0]), min, max).reshape(x.shape)
     return y.contiguous(memory_format=memory_format(channels_last))
 
 
@@ -211,7 +211,7 @@ def gate_scope(x: Tensor, references: int, kind: int) -> tuple[Tensor, Tensor]:
 
 def gate_frozen(x: Tensor, gate: Tensor, shift: float) -> Tensor:
     wide = wide_dtype(x.dtype)
-    y = by_reference(x.to(wide), len(gate)) * gate.to(wide) + shift
+    y = by_reference(x.to(wide), gate.shape[0]) * gate.to(wide) + shift
     y = y.reshape(x.shape).to(x.dtype)
     return y.contiguous(memory_format=memory_format(is_channels_last(x)))
 
@@ -289,9 +289,9 @@ def max_pool2d_frozen(
     dilation: list[int],
 ) -> Tensor:
     sources = _sources(decision, x.shape[3], kernel, stride, padding, dilation).flatten(2)
-    samples = by_reference(x.contiguous().flatten(2), len(decision))
-    y = samples.gather(3, sources.expand(len(samples), *sources.shape))
-    y = y.reshape(len(x), *decision.shape[1:])
+    samples = by_reference(x.contiguous().flatten(2), decision.shape[0])
+    y = samples.gather(3, sources.expand(samples.shape[0], *sources.shape))
+    y = y.reshape(x.shape[0], *decision.shape[1:])
     return y.contiguous(memory_format=memory_format(is_channels_last(x)))
 
 
@@ -305,9 +305,9 @@ def max_pool2d_frozen_transpose(
     dilation: list[int],
 ) -> Tensor:
     sources = _sources(decision, size[1], kernel, stride, padding, dilation).flatten(2)
-    samples = by_reference(u.contiguous().flatten(2), len(decision)).to(wide_dtype(u.dtype))
+    samples = by_reference(u.contiguous().flatten(2), decision.shape[0]).to(wide_dtype(u.dtype))
     x = samples.new_zeros(*samples.shape[:3], size[0] * size[1])
-    x = x.scatter_add(3, sources.expand(len(samples), *sources.shape), samples)
+    x = x.scatter_add(3, sources.expand(samples.shape[0], *sources.shape), samples)
     x = x.reshape(*u.shape[:2], *size).to(u.dtype)
     return x.contiguous(memory_format=memory_format(is_channels_last(u)))
 
@@ -337,7 +337,7 @@ def instance_norm_scope(
 def instance_norm_frozen(
     x: Tensor, mean: Optional[Tensor], scale: Tensor, shift: Optional[Tensor]
 ) -> Tensor:
-    y = by_reference(x.to(wide_dtype(x.dtype)), len(scale))
+    y = by_reference(x.to(wide_dtype(x.dtype)), scale.shape[0])
     if mean is not None:
         y = y - _per_plane(mean, x)
     y = y * _per_plane(scale, x)
@@ -350,7 +350,7 @@ def instance_norm_frozen(
 def instance_norm_scope_backward(
     grad_y: Tensor, x: Tensor, mean: Tensor, rstd: Tensor, weight: Optional[Tensor]
 ) -> tuple[Tensor, Tensor, Tensor]:
-    wide, references = wide_dtype(x.dtype), len(mean)
+    wide, references = wide_dtype(x.dtype), mean.shape[0]
     g = by_reference(grad_y.to(wide), references)
     normalized = by_reference(x.to(wide), references) - _per_plane(mean, x)
     normalized = normalized * _per_plane(rstd, x)
