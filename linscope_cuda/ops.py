@@ -9,8 +9,9 @@ transpose for all but max pooling. All are differentiable in x: a scope's deriva
 one, also through the decision where that is smooth.
 
 dtypes: float64, float32, float16, bfloat16; statistics in float32 or better. CPU and CUDA,
-contiguous and channels_last. Errors: TypeError for another dtype, ValueError for a batch that is no
-multiple of `references`, or for tensors on different devices.
+contiguous and channels_last (of 4 or 5 dimensions). Errors, before any work: TypeError for another
+dtype, ValueError for a batch that is no multiple of `references`, for a decision or parameter of
+another shape than x wants, or for tensors on different devices.
 """
 
 from __future__ import annotations
@@ -22,37 +23,18 @@ from torch import Tensor
 from torch.autograd import Function
 
 from . import (
-    _native,  # registers torch.ops.linscope
+    _native,  # noqa: F401  registers torch.ops.linscope
+    checks,
     reference,
 )
 from .reference import is_channels_last
+from .reference import is_dense as is_dense
 
 _ops = torch.ops.linscope
 
 GATES = tuple(reference.GATES)
 
-_FLOATING = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
-
 Pair = int | Sequence[int]
-
-
-def _check(op: str, x: Tensor, references: int, dims: int = 1, **others: Tensor | None) -> None:
-    if x.dtype not in _FLOATING:
-        raise TypeError(f"{op}: x must be floating point (float16 to float64), not {x.dtype}")
-    if x.dim() < dims:
-        raise ValueError(
-            f"{op}: x must have at least {dims} dimensions, not shape {tuple(x.shape)}"
-        )
-    if references < 1 or x.shape[0] % references:
-        raise ValueError(
-            f"{op}: a batch of {x.shape[0]} samples is no multiple of {references} references"
-        )
-    if op.endswith("_scope") and x.shape[0] == 0:
-        raise ValueError(f"{op}: the batch holds no reference, its shape is {tuple(x.shape)}")
-    for name, other in others.items():
-        # A kernel would follow the pointer into another device's memory.
-        if other is not None and other.device != x.device:
-            raise ValueError(f"{op}: x is on {x.device}, {name} on {other.device}")
 
 
 # Each Function gives torch the derivative of an operator; batching is the operator's own
@@ -305,8 +287,8 @@ class _InstanceNorm(Function):
             )
         else:
             grad_x, sum_g, sum_gx = _ops.instance_norm_scope_backward(grad_y, x, mean, rstd, weight)
-        grad_weight = None if weight is None else sum_gx.sum(0).to(x.dtype)
-        grad_bias = sum_g.sum(0).to(x.dtype) if ctx.has_bias else None
+        grad_weight = None if weight is None else sum_gx.sum(0)
+        grad_bias = sum_g.sum(0) if ctx.has_bias else None
         return grad_x, None, grad_weight, grad_bias, None
 
     @staticmethod
@@ -386,8 +368,8 @@ def relu_scope(
     >>> y, decision = relu_scope(torch.tensor([[1.0, -1.0], [5.0, 5.0]]))
     >>> y  # tensor([[1., 0.], [5., 0.]])
     """
-    _check("relu_scope", x, references)
     last = is_channels_last(x) if channels_last is None else channels_last
+    checks.relu_scope(x, references, negative_slope, last)
     return _Relu.apply(x, references, float(negative_slope), last)
 
 
@@ -399,7 +381,7 @@ def relu_frozen(
     >>> _, decision = relu_scope(torch.tensor([[1.0, -1.0]]))
     >>> relu_frozen(torch.tensor([[5.0, 5.0]]), decision)  # tensor([[5., 0.]])
     """
-    _check("relu_frozen", x, len(decision), decision=decision)
+    checks.relu_frozen(x, decision, negative_slope, channels_last)
     return _ReluFrozen.call(x, decision, float(negative_slope), channels_last)
 
 
@@ -419,10 +401,8 @@ def clamp_scope(
     >>> y, decision = clamp_scope(torch.tensor([[3.0, 9.0], [1.0, 1.0]]))
     >>> y  # tensor([[3., 6.], [1., 6.]])
     """
-    _check("clamp_scope", x, references)
-    if not min <= max:
-        raise ValueError(f"clamp_scope: min must not be greater than max, got {min} and {max}")
     last = is_channels_last(x) if channels_last is None else channels_last
+    checks.clamp_scope(x, references, min, max, last)
     return _Clamp.apply(x, references, float(min), float(max), last)
 
 
@@ -439,7 +419,7 @@ def clamp_frozen(
     >>> _, decision = clamp_scope(torch.tensor([[3.0, 9.0]]))
     >>> clamp_frozen(torch.tensor([[1.0, 1.0]]), decision, 0, 0)  # tensor([[1., 0.]])
     """
-    _check("clamp_frozen", x, len(decision), decision=decision)
+    checks.clamp_frozen(x, decision, min, max, channels_last)
     return _ClampFrozen.call(x, decision, float(min), float(max), channels_last)
 
 
@@ -451,7 +431,7 @@ def relu_frozen_(
     >>> _, decision = relu_scope(torch.tensor([[1.0, -1.0]]))
     >>> relu_frozen_(torch.tensor([[5.0, 5.0]]), decision)  # tensor([[5., 0.]])
     """
-    _check("relu_frozen_", x, len(decision), decision=decision)
+    checks.relu_frozen_(x, decision, negative_slope, channels_last)
     _ops.relu_frozen_(x, decision, float(negative_slope), channels_last)
     return x
 
@@ -468,14 +448,9 @@ def clamp_frozen_(
     >>> _, decision = clamp_scope(torch.tensor([[3.0, 9.0]]))
     >>> clamp_frozen_(torch.tensor([[1.0, 1.0]]), decision, 0, 0)  # tensor([[1., 0.]])
     """
-    _check("clamp_frozen_", x, len(decision), decision=decision)
+    checks.clamp_frozen_(x, decision, min, max, channels_last)
     _ops.clamp_frozen_(x, decision, float(min), float(max), channels_last)
     return x
-
-
-def is_dense(x: Tensor, channels_last: bool) -> bool:
-    """Whether x lies in memory without gaps in that order."""
-    return is_channels_last(x) if channels_last else x.is_contiguous()
 
 
 def gate_shift(kind: str) -> float:
@@ -496,9 +471,10 @@ def gate_scope(x: Tensor, references: int = 1, kind: str = "sigmoid") -> tuple[T
     >>> y, gate = gate_scope(torch.tensor([[0.0], [2.0]]), kind="sigmoid")
     >>> y, gate  # tensor([[0.5], [1.0]]), tensor([[0.25]])
     """
-    _check("gate_scope", x, references)
     gate_shift(kind)
-    return _Gate.apply(x, references, GATES.index(kind))
+    number = GATES.index(kind)
+    checks.gate_scope(x, references, number)
+    return _Gate.apply(x, references, number)
 
 
 def gate_frozen(x: Tensor, gate: Tensor, shift: float = 0.0) -> Tensor:
@@ -506,7 +482,7 @@ def gate_frozen(x: Tensor, gate: Tensor, shift: float = 0.0) -> Tensor:
 
     >>> gate_frozen(torch.tensor([[2.0]]), torch.tensor([[0.25]]), 0.5)  # tensor([[1.]])
     """
-    _check("gate_frozen", x, len(gate), gate=gate)
+    checks.gate_frozen(x, gate, shift)
     return _GateFrozen.call(x, gate, float(shift))
 
 
@@ -524,12 +500,7 @@ def window(
     """
     kernel = pair(kernel_size)
     result = kernel, pair(stride) if stride else kernel, pair(padding), pair(dilation)
-    if any(len(p) != 2 for p in result):
-        raise ValueError(f"max_pool2d: sizes must be one or two ints, got {result}")
-    if any(k < 1 or s < 1 or d < 1 for k, s, d in zip(kernel, result[1], result[3], strict=True)):
-        raise ValueError(f"max_pool2d: kernel, stride and dilation must be positive, got {result}")
-    if any(not 0 <= 2 * p <= d * (k - 1) + 1 for k, p, d in zip(kernel, *result[2:], strict=True)):
-        raise ValueError(f"max_pool2d: padding must be at most half of the window, got {result}")
+    checks.window("max_pool2d", *result)
     return result
 
 
@@ -552,18 +523,10 @@ def max_pool2d_scope(
     >>> y, winners = max_pool2d_scope(torch.tensor([[[[1.0, 3.0]]], [[[7.0, 5.0]]]]), 1, (1, 2))
     >>> y.flatten(), winners  # tensor([3., 5.]), tensor([[[[1]]]])
     """
-    _check("max_pool2d_scope", x, references, 4)
     windows = window(kernel_size, stride, padding, dilation)
-    if x.numel() == 0:
+    if x.dim() == 4 and x.numel() == 0 and len(x):
         raise ValueError(f"max_pool2d_scope: {tuple(x.shape)} holds no pixel")
-    for size, k, s, p, d in zip(x.shape[2:], *windows, strict=True):
-        out = _native.pool_size(size, k, s, p, d, ceil_mode)
-        taps = (range(o * s - p, o * s - p + k * d, d) for o in range(out))
-        if out < 1 or not all(any(0 <= tap < size for tap in window) for window in taps):
-            raise ValueError(
-                f"max_pool2d_scope: an image of {tuple(x.shape[2:])} pixels leaves a window "
-                f"(kernel, stride, padding, dilation) = {windows} without any pixel"
-            )
+    checks.max_pool2d_scope(x, references, *windows, ceil_mode)
     return _MaxPool2d.apply(x, references, windows, ceil_mode)
 
 
@@ -580,8 +543,9 @@ def max_pool2d_frozen(
     >>> winners = torch.tensor([[[[1]]]], dtype=torch.uint8)
     >>> max_pool2d_frozen(torch.tensor([[[[7.0, 5.0]]]]), winners, (1, 2))  # tensor([[[[5.]]]])
     """
-    _check("max_pool2d_frozen", x, len(decision), 4, decision=decision)
-    return _MaxPool2dFrozen.call(x, decision, window(kernel_size, stride, padding, dilation))
+    windows = window(kernel_size, stride, padding, dilation)
+    checks.max_pool2d_frozen(x, decision, *windows)
+    return _MaxPool2dFrozen.call(x, decision, windows)
 
 
 def max_pool2d_frozen_transpose(
@@ -599,8 +563,8 @@ def max_pool2d_frozen_transpose(
     >>> winners, u = torch.tensor([[[[1]]]], dtype=torch.uint8), torch.ones(1, 1, 1, 1)
     >>> max_pool2d_frozen_transpose(u, winners, (1, 2), (1, 2))  # tensor([[[[0., 1.]]]])
     """
-    _check("max_pool2d_frozen_transpose", u, len(decision), 4, decision=decision)
     windows = window(kernel_size, stride, padding, dilation)
+    checks.max_pool2d_frozen_transpose(u, decision, list(size), *windows)
     return _MaxPool2dTranspose.call(u, decision, list(size), windows)
 
 
@@ -619,14 +583,10 @@ def instance_norm_scope(
 
     >>> y, mean, rstd = instance_norm_scope(torch.randn(2, 3, 8, 8))
     """
-    _check("instance_norm_scope", x, references, 2, weight=weight, bias=bias)
-    for name, p in (("weight", weight), ("bias", bias)):
-        if p is not None and p.shape != x.shape[1:2]:
-            raise ValueError(
-                f"instance_norm_scope: {name} must be ({x.shape[1]},), not {tuple(p.shape)}"
-            )
-    weight = None if weight is None else weight.to(x.dtype)
-    bias = None if bias is None else bias.to(x.dtype)
+    wide = reference.wide_dtype(x.dtype)
+    weight = None if weight is None else weight.to(wide)
+    bias = None if bias is None else bias.to(wide)
+    checks.instance_norm_scope(x, references, weight, bias, eps)
     return _InstanceNorm.apply(x, references, weight, bias, float(eps))
 
 
@@ -639,5 +599,5 @@ def instance_norm_frozen(
     >>> y, mean, rstd = instance_norm_scope(x0)
     >>> instance_norm_frozen(x1, mean, rstd)
     """
-    _check("instance_norm_frozen", x, len(scale), 2, mean=mean, scale=scale, shift=shift)
+    checks.instance_norm_frozen(x, mean, scale, shift)
     return _InstanceNormFrozen.call(x, mean, scale, shift)

@@ -243,9 +243,9 @@ def test_max_pool2d(build_name: str, dtype: torch.dtype) -> None:
 def norm_parameters(
     case: Case, dtype: torch.dtype
 ) -> Iterator[tuple[Tensor | None, Tensor | None]]:
-    channel = torch.arange(case.channels)
+    channel, dtype = torch.arange(case.channels), reference.wide_dtype(dtype)
     yield None, None
-    yield (1 + channel / 8).to(dtype), (channel / 4 - 1).to(dtype)
+    yield (1.001 + channel / 8).to(dtype), (channel / 4 - 1).to(dtype)
 
 
 def double(t: Tensor | None) -> Tensor | None:
