@@ -120,6 +120,7 @@ struct MaxPool2dOps {
     const char* op = "max_pool2d_scope";
     const BatchShape batch = scope_shape(x, references, op);
     check_images(op, x);
+    STD_TORCH_CHECK(x.numel() > 0, op, ": ", text(sizes_of(x)), " holds no pixel");
     const Sides sides = sides_of(op, kernel, stride, padding, dilation);
     const Pair size = {x.size(2), x.size(3)};
     const Pair outputs = outputs_of(op, sides, size, ceil_mode);
@@ -131,7 +132,6 @@ struct MaxPool2dOps {
     const ScalarType code = code_of(sides);
     Tensor y = empty({x.size(0), x.size(1), outputs[0], outputs[1]}, x, x.scalar_type(), last);
     Tensor decision = empty({references, x.size(1), outputs[0], outputs[1]}, x, code, last);
-    if (y.numel() == 0) return {y, decision};
     const PoolShape shape = pool_shape(batch, x.size(1), size, outputs, sides, last);
     dispatch_floating(x.scalar_type(), op, [&]<typename scalar_t>() {
       dispatch_code(code, op, [&]<typename code_t>() {

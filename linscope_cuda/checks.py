@@ -211,6 +211,9 @@ def _pooled(op, image, out, windows):
 def max_pool2d_scope(x, references, kernel, stride, padding, dilation, ceil_mode):
     op, windows = "max_pool2d_scope", (kernel, stride, padding, dilation)
     _batch(op, x, references)
+    _dims(op, x, 4, 4)
+    if x.numel() == 0:
+        raise ValueError(f"{op}: {tuple(x.shape)} holds no pixel")
     _images(op, x, x.shape[2:], windows)
     _pooled(op, x.shape[2:], pool_sizes(x.shape[2:], windows, ceil_mode), windows)
 

@@ -524,8 +524,6 @@ def max_pool2d_scope(
     >>> y.flatten(), winners  # tensor([3., 5.]), tensor([[[[1]]]])
     """
     windows = window(kernel_size, stride, padding, dilation)
-    if x.dim() == 4 and x.numel() == 0 and len(x):
-        raise ValueError(f"max_pool2d_scope: {tuple(x.shape)} holds no pixel")
     checks.max_pool2d_scope(x, references, *windows, ceil_mode)
     return _MaxPool2d.apply(x, references, windows, ceil_mode)
 

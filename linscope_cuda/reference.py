@@ -103,8 +103,15 @@ def relu_frozen_(x: Tensor, decision: Tensor, negative_slope: float, channels_la
     x.copy_(relu_frozen(x, decision, negative_slope, channels_last))
 
 
+def _bounds(x: Tensor, min: float, max: float) -> tuple[Tensor, Tensor]:
+    """As computed with: infinite where they are beyond the dtype, not torch's default one."""
+    double = torch.tensor([min, max], dtype=torch.float64, device=x.device)
+    low, high = double.to(wide_dtype(x.dtype))
+    return low, high
+
+
 def clamp_apply(piece: Tensor, x: Tensor, min: float, max: float) -> Tensor:
-    saturated = torch.where(piece == 0, min, max).to(x.dtype)
+    saturated = torch.where(piece == 0, *_bounds(x, min, max)).to(x.dtype)
     return torch.where(piece == 1, x, saturated)
 
 
@@ -112,7 +119,8 @@ def clamp_scope(
     x: Tensor, references: int, min: float, max: float, channels_last: bool
 ) -> tuple[Tensor, Tensor]:
     x0 = x[:references].to(wide_dtype(x.dtype))
-    piece = torch.where(x0 <= min, 0, torch.where(x0 >= max, 2, 1))
+    low, high = _bounds(x, min, max)
+    piece = torch.where(x0 <= low, 0, torch.where(x0 >= high, 2, 1))
     y = clamp_apply(piece, by_reference(x, references), min, max).reshape(x.shape)
     return dense(y, channels_last), pack(piece, 2, channels_last)
 
