@@ -538,6 +538,8 @@ def max_pool2d_frozen(
 ) -> Tensor:
     """The pixels that won in `max_pool2d_scope`, taken from x: linear.
 
+    A number in the decision that is no tap of its window, or a tap beside the image, takes 0.
+
     >>> winners = torch.tensor([[[[1]]]], dtype=torch.uint8)
     >>> max_pool2d_frozen(torch.tensor([[[[7.0, 5.0]]]]), winners, (1, 2))  # tensor([[[[5.]]]])
     """
@@ -556,7 +558,7 @@ def max_pool2d_frozen_transpose(
     dilation: Pair = 1,
 ) -> Tensor:
     """The transpose of `max_pool2d_frozen` for inputs of `size` (height, width): each pixel sums
-    what it won.
+    what it won; an output whose number names no pixel of its window is left out.
 
     >>> winners, u = torch.tensor([[[[1]]]], dtype=torch.uint8), torch.ones(1, 1, 1, 1)
     >>> max_pool2d_frozen_transpose(u, winners, (1, 2), (1, 2))  # tensor([[[[0., 1.]]]])
@@ -576,8 +578,9 @@ def instance_norm_scope(
     """Instance normalisation of (samples, channels, *spatial): probes are normalised with their
     reference's plane.
 
-    y1 = (x1 - mean(x0)) rstd(x0) weight + bias, rstd = 1 / sqrt(biased variance + eps). Returns y
-    and the decision: mean and rstd, (references, channels) in float32 or better.
+    y1 = (x1 - mean(x0)) rstd(x0) weight + bias, rstd = 1 / sqrt(biased variance + eps). weight and
+    bias are used in float32 or better, also beside an x in half precision. Returns y and the
+    decision: mean and rstd, (references, channels) in float32 or better.
 
     >>> y, mean, rstd = instance_norm_scope(torch.randn(2, 3, 8, 8))
     """
