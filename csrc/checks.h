@@ -21,7 +21,7 @@ inline std::string text(const Sizes& sizes) {
 
 // A batch of floating point samples, a multiple of the references.
 inline BatchShape batch_shape(const Tensor& x, int64_t references, const char* op) {
-  dispatch_floating(x.scalar_type(), op, []<typename>() {});
+  dispatch_floating(x.scalar_type(), op, [&]<typename>() {});
   STD_TORCH_CHECK(x.dim() > 0, op, ": x must hold samples, it has no dimension");
   STD_TORCH_CHECK(references > 0 && x.size(0) % references == 0, op, ": a batch of ", x.size(0),
                   " samples is no multiple of ", references, " references");

@@ -9,7 +9,7 @@ namespace linscope {
 template <typename Backend>
 struct GateOps {
   static void check_kind(int64_t kind, const char* op) {
-    STD_TORCH_CHECK(dispatch_gate(kind, []<typename>() {}), op, ": no gate has the number ", kind);
+    STD_TORCH_CHECK(dispatch_gate(kind, [&]<typename>() {}), op, ": no gate has the number ", kind);
   }
 
   static Sizes gate_sizes(const Tensor& x, int64_t references) {

@@ -145,8 +145,8 @@ def gate_scope_backward(grad_y, x, references, kind):
 
 def window(op, kernel, stride, padding, dilation):
     """A pool's window as (height, width) pairs, which torch has as well."""
-    pairs = (list(kernel), list(stride), list(padding), list(dilation))
-    if any(len(pair) != 2 for pair in pairs):
+    pairs = kernel, stride, padding, dilation
+    if not len(kernel) == len(stride) == len(padding) == len(dilation) == 2:
         raise ValueError(f"{op}: sizes must be one or two ints, got {pairs}")
     for k, s, p, d in zip(*pairs, strict=True):
         if k < 1 or s < 1 or d < 1:
@@ -173,7 +173,8 @@ def pool_size(size, kernel, stride, padding, dilation, ceil_mode):
 def pool_sizes(image, windows, ceil_mode):
     """`pool_size` of (height, width), for (kernel, stride, padding, dilation)."""
     return tuple(
-        pool_size(size, *side, ceil_mode) for size, *side in zip(image, *windows, strict=True)
+        pool_size(size, k, s, p, d, ceil_mode)
+        for size, k, s, p, d in zip(image, *windows, strict=True)
     )
 
 

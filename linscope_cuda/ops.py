@@ -495,13 +495,11 @@ def pair(value: Pair) -> list[int]:
 def window(
     kernel_size: Pair, stride: Pair | None = None, padding: Pair = 0, dilation: Pair = 1
 ) -> tuple[list[int], list[int], list[int], list[int]]:
-    """Kernel, stride, padding and dilation as (height, width) pairs; ValueError where torch has
-    none.
+    """Kernel, stride, padding and dilation as (height, width) pairs; the stride's default is the
+    kernel.
     """
     kernel = pair(kernel_size)
-    result = kernel, pair(stride) if stride else kernel, pair(padding), pair(dilation)
-    checks.window("max_pool2d", *result)
-    return result
+    return kernel, pair(stride) if stride else kernel, pair(padding), pair(dilation)
 
 
 def max_pool2d_scope(
