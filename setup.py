@@ -52,10 +52,11 @@ def cuda_home():
     return None if missing else home
 
 
-def cpu_flags():
-    """What lets the loops become vector code; no flag here changes a value.
+def vector_flags():
+    """What lets the CPU's loops become vector code; no flag here changes a value.
 
-    x86-64-v3 is AVX2 and FMA. On a processor without them the compiled operators are not loaded.
+    x86-64-v3 is AVX2 and FMA. So these loops are a library of their own, which is not loaded on a
+    processor without them: the linker would take functions that both use from either.
     """
     x86 = platform.machine() in ("x86_64", "AMD64")
     vectors = ["-fopenmp-simd", "-fno-trapping-math", "-fno-math-errno"]
@@ -66,7 +67,8 @@ def has_compiler():
     return shutil.which(os.environ.get("CXX", "c++").split()[0]) is not None
 
 
-def extension():
+def extensions():
+    """`_C`: schemas and CUDA kernels; `_cpu`: the CPU's loops."""
     home = cuda_home()
     if home:
         os.environ["CUDA_HOME"] = home  # before torch's extension builder guesses
@@ -83,18 +85,25 @@ def extension():
             f'-DLINSCOPE_CUDA_VERSION="{torch.version.cuda}"',
             f'-DLINSCOPE_CUDA_ARCHITECTURES="{architectures}"',
         ]
-    sources = sorted(glob("csrc/*.cpp") + (glob("csrc/*.cu") if home else []))
+    loops = [*sorted(glob("csrc/*_cpu.cpp")), "csrc/cpu.cpp"]
+    cxx = [*flags, "-g0", "-Wall"]
+    nvcc = [*flags, "-DUSE_CUDA", "--extended-lambda", "-Wno-deprecated-gpu-targets"]
+    common = {
+        "include_dirs": [pybind11.get_include()],
+        "depends": glob("csrc/*.h") + glob("csrc/*.cuh"),
+    }
     make = CUDAExtension if home else CppExtension
-    return make(
-        "linscope_cuda._C",
-        sources,
-        include_dirs=[pybind11.get_include()],
-        depends=glob("csrc/*.h") + glob("csrc/*.cuh"),
-        extra_compile_args={
-            "cxx": [*flags, *cpu_flags(), "-g0", "-Wall", *facts],
-            "nvcc": [*flags, "-DUSE_CUDA", "--extended-lambda", "-Wno-deprecated-gpu-targets"],
-        },
-    )
+    return [
+        make(
+            "linscope_cuda._C",
+            ["csrc/ops.cpp", *(sorted(glob("csrc/*.cu")) if home else [])],
+            extra_compile_args={"cxx": [*cxx, *facts], "nvcc": nvcc},
+            **common,
+        ),
+        CppExtension(
+            "linscope_cuda._cpu", loops, extra_compile_args=[*cxx, *vector_flags()], **common
+        ),
+    ]
 
 
 def build():
@@ -109,10 +118,10 @@ def build():
             file=sys.stderr,
         )
         return {}
-    module = extension()
+    modules = extensions()
     from torch.utils.cpp_extension import BuildExtension
 
-    return {"ext_modules": [module], "cmdclass": {"build_ext": BuildExtension}}
+    return {"ext_modules": modules, "cmdclass": {"build_ext": BuildExtension}}
 
 
 setup(**build())

@@ -2,29 +2,33 @@
 // loops.
 #pragma once
 
-#include "tensors.h"
+#include "checks.h"
 
 namespace linscope {
 
 template <typename Backend>
 struct GateOps {
-  template <typename F>
-  static void dispatch_kind(int64_t kind, const char* op, const F& f) {
-    STD_TORCH_CHECK(dispatch_gate(kind, f), op, ": no gate has the number ", kind);
+  static void check_kind(int64_t kind, const char* op) {
+    STD_TORCH_CHECK(dispatch_gate(kind, [&]<typename>() {}), op, ": no gate has the number ", kind);
+  }
+
+  static Sizes gate_sizes(const Tensor& x, int64_t references) {
+    Sizes sizes = sizes_of(x);
+    sizes[0] = references;
+    return sizes;
   }
 
   static std::tuple<Tensor, Tensor> gate_scope(const Tensor& x, int64_t references, int64_t kind) {
     const BatchShape shape = scope_shape(x, references, "gate_scope");
+    check_kind(kind, "gate_scope");
     const typename Backend::Guard guard(x);
     const bool last = is_channels_last(x);
     const Tensor in = dense(x, last);
     Tensor y = empty_as(x, last);
-    auto sizes = sizes_of(x);
-    sizes[0] = references;
-    Tensor gate = empty(sizes, x, x.scalar_type(), last);
+    Tensor gate = empty(gate_sizes(x, references), x, x.scalar_type(), last);
     if (x.numel() == 0) return {y, gate};
     dispatch_floating(x.scalar_type(), "gate_scope", [&]<typename scalar_t>() {
-      dispatch_kind(kind, "gate_scope", [&]<typename Gate>() {
+      dispatch_gate(kind, [&]<typename Gate>() {
         Backend::template gate_scope<Gate>(shape, in.const_data_ptr<scalar_t>(),
                                            y.mutable_data_ptr<scalar_t>(),
                                            gate.mutable_data_ptr<scalar_t>(), guard);
@@ -34,10 +38,8 @@ struct GateOps {
   }
 
   static Tensor gate_frozen(const Tensor& x, const Tensor& gate, double shift) {
-    const BatchShape shape = batch_shape(x, gate.size(0), "gate_frozen");
-    STD_TORCH_CHECK((x.numel() == 0 || gate.numel() == shape.references * shape.sample_size) &&
-                        gate.scalar_type() == x.scalar_type(),
-                    "gate_frozen: the gate's shape or dtype is not that of x's samples");
+    const BatchShape shape = batch_shape(x, rows_of(gate, "gate_frozen"), "gate_frozen");
+    check_tensor("gate_frozen", x, "gate", gate, gate_sizes(x, shape.references), x.scalar_type());
     const typename Backend::Guard guard(x);
     const bool last = is_channels_last(x);
     const Tensor in = dense(x, last), decided = dense(gate, last);
@@ -53,13 +55,15 @@ struct GateOps {
   static Tensor gate_scope_backward(const Tensor& grad_y, const Tensor& x, int64_t references,
                                     int64_t kind) {
     const BatchShape shape = scope_shape(x, references, "gate_scope_backward");
+    check_kind(kind, "gate_scope_backward");
+    check_tensor("gate_scope_backward", x, "grad_y", grad_y, sizes_of(x), x.scalar_type());
     const typename Backend::Guard guard(x);
     const bool last = is_channels_last(x);
     const Tensor grad = dense(grad_y, last), in = dense(x, last);
     Tensor grad_x = empty_as(x, last);
     if (x.numel() == 0) return grad_x;
     dispatch_floating(x.scalar_type(), "gate_scope_backward", [&]<typename scalar_t>() {
-      dispatch_kind(kind, "gate_scope_backward", [&]<typename Gate>() {
+      dispatch_gate(kind, [&]<typename Gate>() {
         Backend::template gate_scope_backward<Gate>(shape, grad.const_data_ptr<scalar_t>(),
                                                     in.const_data_ptr<scalar_t>(),
                                                     grad_x.mutable_data_ptr<scalar_t>(), guard);

@@ -90,9 +90,9 @@ __device__ __forceinline__ Pack<T, VEC> normalized(const Normalize<wide_t<T>>& n
 template <typename T, bool LAST, int VEC, bool CACHED>
 __global__ void __launch_bounds__(kBlock, kResidentWithSums<T>)
     instance_norm_scope_kernel(NormShape shape, const T* __restrict__ x,
-                               const T* __restrict__ weight, const T* __restrict__ bias,
-                               wide_t<T> eps, T* __restrict__ y, wide_t<T>* __restrict__ mean,
-                               wide_t<T>* __restrict__ rstd) {
+                               const wide_t<T>* __restrict__ weight,
+                               const wide_t<T>* __restrict__ bias, wide_t<T> eps, T* __restrict__ y,
+                               wide_t<T>* __restrict__ mean, wide_t<T>* __restrict__ rstd) {
   using wide = wide_t<T>;
   SHARED_DYN(T, cache);
   SHARED_ARRAY(Uninitialized<Moments<wide>>, parts, kBlock);
@@ -115,9 +115,8 @@ __global__ void __launch_bounds__(kBlock, kResidentWithSums<T>)
       mean[r * shape.channels + channel] = moments.mean;
       rstd[r * shape.channels + channel] = inverse;
     }
-    const Normalize<wide> normalize{moments.mean,
-                                    weight ? inverse * widen(weight[channel]) : inverse,
-                                    bias ? widen(bias[channel]) : wide(0)};
+    const Normalize<wide> normalize{moments.mean, weight ? inverse * weight[channel] : inverse,
+                                    bias ? bias[channel] : wide(0)};
     for (int64_t i = team.first; i < area; i += team.step) {
       const Pack<T, VEC> pack = load<VEC>(CACHED ? kept(i) : x + reference + i * pixel);
       store(y + reference + i * pixel, normalized(normalize, pack));
@@ -136,8 +135,8 @@ __global__ void __launch_bounds__(kBlock, kResidentWithSums<T>)
     instance_norm_scope_backward_kernel(NormShape shape, const T* __restrict__ grad_y,
                                         const T* __restrict__ x, const wide_t<T>* __restrict__ mean,
                                         const wide_t<T>* __restrict__ rstd,
-                                        const T* __restrict__ weight, T* __restrict__ grad_x,
-                                        wide_t<T>* __restrict__ sum_g,
+                                        const wide_t<T>* __restrict__ weight,
+                                        T* __restrict__ grad_x, wide_t<T>* __restrict__ sum_g,
                                         wide_t<T>* __restrict__ sum_gx) {
   using wide = wide_t<T>;
   SHARED_ARRAY(Uninitialized<GradientSums<wide>>, parts, kBlock);
@@ -165,7 +164,7 @@ __global__ void __launch_bounds__(kBlock, kResidentWithSums<T>)
       sum_g[plane] = sums.g;
       sum_gx[plane] = sums.gx;
     }
-    const wide scale = weight ? inverse * widen(weight[channel]) : inverse;
+    const wide scale = weight ? inverse * weight[channel] : inverse;
     for (int64_t s = r; s < shape.samples; s += shape.references) {
       const int64_t base = shape.base(s, channel);
       for (int64_t i = team.first; i < area; i += team.step) {
@@ -235,9 +234,9 @@ void dispatch_layout(const NormShape& shape, bool all_aligned, const F& f) {
 
 // `shared_limit`: bytes of shared memory that a block may have on this device.
 template <typename T>
-void launch_instance_norm_scope(const NormShape& shape, const T* x, const T* weight, const T* bias,
-                                double eps, T* y, wide_t<T>* mean, wide_t<T>* rstd,
-                                int64_t shared_limit, cudaStream_t stream) {
+void launch_instance_norm_scope(const NormShape& shape, const T* x, const wide_t<T>* weight,
+                                const wide_t<T>* bias, double eps, T* y, wide_t<T>* mean,
+                                wide_t<T>* rstd, int64_t shared_limit, cudaStream_t stream) {
   // Where 8 threads walk a plane, a block hides little of memory's latency: others must fit beside.
   const int64_t planes = shape.channels_last ? kWarp : 1,
                 limit = shape.channels_last ? shared_limit / kResident : shared_limit;
@@ -258,7 +257,7 @@ void launch_instance_norm_scope(const NormShape& shape, const T* x, const T* wei
 template <typename T>
 void launch_instance_norm_scope_backward(const NormShape& shape, const T* grad_y, const T* x,
                                          const wide_t<T>* mean, const wide_t<T>* rstd,
-                                         const T* weight, T* grad_x, wide_t<T>* sum_g,
+                                         const wide_t<T>* weight, T* grad_x, wide_t<T>* sum_g,
                                          wide_t<T>* sum_gx, cudaStream_t stream) {
   dispatch_layout<T>(
       shape, aligned(grad_y) && aligned(x) && aligned(grad_x), [&]<bool LAST, int VEC>() {

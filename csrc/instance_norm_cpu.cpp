@@ -69,8 +69,8 @@ struct Cpu {
   using Guard = CpuGuard;
 
   template <typename T, typename wide>
-  static void instance_norm_scope(const NormShape& shape, const T* x, const T* weight,
-                                  const T* bias, double eps, T* y, wide* mean, wide* rstd,
+  static void instance_norm_scope(const NormShape& shape, const T* x, const wide* weight,
+                                  const wide* bias, double eps, T* y, wide* mean, wide* rstd,
                                   const Guard&) {
     const int64_t pixel = shape.channels_last ? shape.channels : 1;
     for_lanes(shape, [&](int64_t r, int64_t channel, int64_t lanes) {
@@ -87,8 +87,8 @@ struct Cpu {
         const int64_t c = channel + lane, plane = r * shape.channels + c;
         mean[plane] = moments[lane].mean;
         rstd[plane] = moments[lane].inverse_deviation(static_cast<wide>(eps));
-        normalize[lane] = {mean[plane], weight ? rstd[plane] * widen(weight[c]) : rstd[plane],
-                           bias ? widen(bias[c]) : wide(0)};
+        normalize[lane] = {mean[plane], weight ? rstd[plane] * weight[c] : rstd[plane],
+                           bias ? bias[c] : wide(0)};
       }
       apply(shape, normalize, r, channel, lanes, x, y);
     });
@@ -110,7 +110,7 @@ struct Cpu {
 
   template <typename T, typename wide>
   static void instance_norm_scope_backward(const NormShape& shape, const T* grad_y, const T* x,
-                                           const wide* mean, const wide* rstd, const T* weight,
+                                           const wide* mean, const wide* rstd, const wide* weight,
                                            T* grad_x, wide* sum_g, wide* sum_gx, const Guard&) {
     const int64_t pixel = shape.channels_last ? shape.channels : 1;
     for_lanes(shape, [&](int64_t r, int64_t channel, int64_t lanes) {
@@ -120,8 +120,7 @@ struct Cpu {
       wide scale[kLanes];
       for (int64_t lane = 0; lane < lanes; ++lane) {
         normalize[lane] = {mean[plane + lane], rstd[plane + lane], wide(0)};
-        scale[lane] =
-            weight ? rstd[plane + lane] * widen(weight[channel + lane]) : rstd[plane + lane];
+        scale[lane] = weight ? rstd[plane + lane] * weight[channel + lane] : rstd[plane + lane];
       }
       for (int64_t s = r; s < shape.samples; s += shape.references) {
         const T *g = grad_y + shape.base(s, channel), *in = x + shape.base(s, channel);

@@ -10,14 +10,14 @@ struct Cuda {
   using Guard = CudaGuard;
 
   template <typename T, typename wide>
-  static void instance_norm_scope(const NormShape& shape, const T* x, const T* weight,
-                                  const T* bias, double eps, T* y, wide* mean, wide* rstd,
+  static void instance_norm_scope(const NormShape& shape, const T* x, const wide* weight,
+                                  const wide* bias, double eps, T* y, wide* mean, wide* rstd,
                                   const Guard& guard) {
     int shared_limit = 0;
     STD_CUDA_CHECK(cudaDeviceGetAttribute(&shared_limit, cudaDevAttrMaxSharedMemoryPerBlockOptin,
                                           guard.index));
-    launch_instance_norm_scope(shape, native(x), native(weight), native(bias), eps, native(y), mean,
-                               rstd, shared_limit, guard.stream);
+    launch_instance_norm_scope(shape, native(x), weight, bias, eps, native(y), mean, rstd,
+                               shared_limit, guard.stream);
     STD_CUDA_KERNEL_LAUNCH_CHECK();
   }
 
@@ -30,12 +30,11 @@ struct Cuda {
 
   template <typename T, typename wide>
   static void instance_norm_scope_backward(const NormShape& shape, const T* grad_y, const T* x,
-                                           const wide* mean, const wide* rstd, const T* weight,
+                                           const wide* mean, const wide* rstd, const wide* weight,
                                            T* grad_x, wide* sum_g, wide* sum_gx,
                                            const Guard& guard) {
-    launch_instance_norm_scope_backward(shape, native(grad_y), native(x), mean, rstd,
-                                        native(weight), native(grad_x), sum_g, sum_gx,
-                                        guard.stream);
+    launch_instance_norm_scope_backward(shape, native(grad_y), native(x), mean, rstd, weight,
+                                        native(grad_x), sum_g, sum_gx, guard.stream);
     STD_CUDA_KERNEL_LAUNCH_CHECK();
   }
 };

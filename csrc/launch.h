@@ -7,6 +7,9 @@
 #include <cuda_fp16.h>
 #include <cuda_runtime.h>
 
+#include <stdexcept>
+#include <string>
+
 #define SHARED_ARRAY(T, name, n) __shared__ T name[n]
 #define SHARED_DYN(T, name)                                       \
   extern __shared__ __align__(16) unsigned char dynamic_shared[]; \
@@ -20,8 +23,14 @@ void launch(void (*kernel)(P...), dim3 grid, dim3 block, size_t shared, cudaStre
   // 48 KiB need no leave, but what a kernel declares itself counts towards them.
   constexpr size_t surely_allowed = 32 * 1024;
   if (shared > surely_allowed) {
-    cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
-                         static_cast<int>(shared));
+    const cudaError_t refused = cudaFuncSetAttribute(
+        kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(shared));
+    if (refused != cudaSuccess) {
+      cudaGetLastError();  // told here: the next launch shall not be blamed for it
+      throw std::runtime_error("linscope: a kernel wants " + std::to_string(shared) +
+                               " bytes of shared memory for a block, which CUDA refuses: " +
+                               cudaGetErrorString(refused));
+    }
   }
   kernel<<<grid, block, shared, stream>>>(static_cast<P>(args)...);
 }

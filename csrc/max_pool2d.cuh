@@ -24,7 +24,7 @@ __global__ void __launch_bounds__(kBlock, kResident)
     const int winner = shape.window.decide(x + shape.in.base(at.sample, at.channel), shape.in,
                                            at.row, at.column, Widen<T>());
     decision[item] = static_cast<code_t>(winner);
-    const int64_t source = shape.window.source(winner, shape.in, at.row, at.column);
+    const int64_t source = shape.window.place(winner, shape.in, at.row, at.column);
     const int64_t target = shape.out.pixel(at.row, at.column);
     for (int64_t s = at.sample; s < shape.samples; s += shape.references) {
       y[shape.out.base(s, at.channel) + target] = x[shape.in.base(s, at.channel) + source];
@@ -43,7 +43,10 @@ __global__ void __launch_bounds__(kBlock, kResident)
     const int64_t source = shape.window.source(decision[item], shape.in, at.row, at.column);
     const int64_t target = shape.out.pixel(at.row, at.column);
     for (int64_t s = at.sample; s < shape.samples; s += shape.references) {
-      y[shape.out.base(s, at.channel) + target] = x[shape.in.base(s, at.channel) + source];
+      T value;
+      narrow(wide_t<T>(0), value);
+      if (source >= 0) value = x[shape.in.base(s, at.channel) + source];
+      y[shape.out.base(s, at.channel) + target] = value;
     }
   }
 }

@@ -1,5 +1,7 @@
 #include <algorithm>
+#include <atomic>
 #include <limits>
+#include <type_traits>
 #include <vector>
 
 #include "cpu.h"
@@ -43,7 +45,7 @@ void for_rows(const PoolShape& shape, int64_t first, int64_t last, int64_t steps
   const Planes& out = shape.out;
   const int width = out.channels_last ? out.channels : 1;
   const int groups = out.channels / width;
-  parallel_for((last - first) * groups * out.height, out.width * width * steps,
+  parallel_for((last - first) * groups * out.height, int64_t{out.width} * width * steps,
                [&](int64_t begin, int64_t end) {
                  const int64_t plane = begin / out.height;
                  Row row{first + plane / groups, static_cast<int>(plane % groups),
@@ -59,6 +61,94 @@ void for_rows(const PoolShape& shape, int64_t first, int64_t last, int64_t steps
                });
 }
 
+// Whether all of n numbers are among the `count` from `first` on.
+template <typename code_t>
+bool within(const code_t* codes, int64_t n, int64_t first, int64_t count) {
+  using U = std::make_unsigned_t<code_t>;
+  U largest = 0;
+  for (int64_t k = 0; k < n; ++k) {
+    largest = std::max(largest, static_cast<U>(static_cast<U>(codes[k]) - static_cast<U>(first)));
+  }
+  return largest <= static_cast<uint64_t>(count - 1);
+}
+
+// Whether all of n numbers, `step` apart, are in the columns `on` of a window. Of neighbouring
+// bytes, without division, this is vector code.
+template <typename code_t>
+bool within_columns(const code_t* codes, int64_t n, int64_t step, uint32_t kernel_w,
+                    uint32_t inverse, const Window::Taps& on) {
+  uint32_t largest = 0;
+  const auto look = [&](code_t number) {
+    const uint32_t code = number;
+    const uint32_t row = sizeof(code_t) == 1 ? code * inverse >> 16 : code / kernel_w;
+    largest = std::max(largest, code - row * kernel_w - static_cast<uint32_t>(on.begin));
+  };
+  if (step == 1) {
+    for (int64_t k = 0; k < n; ++k) look(codes[k]);
+  } else {
+    for (int64_t k = 0; k < n; ++k) look(codes[k * step]);
+  }
+  return largest < static_cast<uint32_t>(on.end - on.begin);
+}
+
+// Outputs of a row or column whose windows overhang the image: their taps on it are [begin, end) of
+// the window's rows or columns.
+struct Overhang {
+  int at;
+  Window::Taps on;
+};
+
+template <typename F>
+std::vector<Overhang> overhangs(int outputs, int kernel, const F& taps_of) {
+  std::vector<Overhang> found;
+  for (int at = 0; at < outputs; ++at) {
+    const Window::Taps on = taps_of(at);
+    if (on.begin > 0 || on.end < kernel) found.push_back({at, on});
+  }
+  return found;
+}
+
+// Whether Window::source knows every winner. All are looked at before any is followed: a decision
+// may come from a file. Only where windows overhang the image, some of their taps are none.
+template <typename code_t>
+bool all_on_image(const PoolShape& shape, const code_t* decision) {
+  const Window& w = shape.window;
+  const Planes& out = shape.out;
+  const int64_t width = out.pixel(0, 1), line = out.pixel(1, 0), size = out.area() * width;
+  const auto rows = overhangs(out.height, w.kernel_h, [&](int y) { return w.rows(y, shape.in); });
+  const auto columns =
+      overhangs(out.width, w.kernel_w, [&](int x) { return w.columns(x, shape.in); });
+  const uint32_t inverse = 65536 / w.kernel_w + 1;  // rounded up, right for numbers below 256
+  // Of a column, all rows of one lane, or all lanes of each row.
+  const bool single = width == 1;
+  const int64_t walks = single ? 1 : out.height, n = single ? out.height : width;
+  const auto plane_fits = [&](const code_t* codes) {
+    for (const Overhang& row : rows) {
+      const int64_t first = row.on.begin, count = row.on.end - row.on.begin;
+      if (!within(codes + row.at * line, line, first * w.kernel_w, count * w.kernel_w))
+        return false;
+    }
+    for (const Overhang& column : columns) {
+      const code_t* walk = codes + column.at * width;
+      for (int64_t k = 0; k < walks; ++k, walk += line) {
+        if (!within_columns(walk, n, single ? line : 1, w.kernel_w, inverse, column.on))
+          return false;
+      }
+    }
+    return true;
+  };
+  std::atomic<bool> all = true;
+  parallel_for(shape.references * out.channels / width, size / 16, [&](int64_t begin, int64_t end) {
+    const int64_t taps = int64_t{w.kernel_h} * w.kernel_w;
+    bool fit = within(decision + begin * size, (end - begin) * size, 0, taps);
+    for (int64_t plane = begin; plane < end && fit; ++plane) {
+      fit = plane_fits(decision + plane * size);
+    }
+    if (!fit) all = false;
+  });
+  return all;
+}
+
 // The reference's winners of a row, all of its columns at a time: tap after tap, so that the inner
 // loops are vector code. `first` is a column's first tap that falls on the image.
 template <typename T, typename code_t>
@@ -67,13 +157,12 @@ class Contest {
   void hold(const PoolShape& shape, const Row& row, const T* plane, code_t* winners, T* y) {
     const Window& w = shape.window;
     const int columns = shape.out.width, top = row.row * w.stride_h - w.padding_h;
-    const Window::Taps rows = Window::taps(top, w.kernel_h, w.dilation_h, shape.in.height);
+    const Window::Taps rows = w.rows(row.row, shape.in);
     best_.assign(static_cast<size_t>(columns) * row.width,
                  -std::numeric_limits<wide_t<T>>::infinity());
     winner_.resize(best_.size());
     for (int column = 0; column < columns; ++column) {
-      const int left = column * w.stride_w - w.padding_w;
-      const int first = Window::taps(left, w.kernel_w, w.dilation_w, shape.in.width).begin;
+      const int first = w.columns(column, shape.in).begin;
       std::fill_n(winner_.begin() + static_cast<int64_t>(column) * row.width, row.width,
                   rows.begin * w.kernel_w + first);
     }
@@ -141,6 +230,7 @@ struct Cpu {
   template <typename T, typename code_t>
   static void max_pool2d_frozen(const PoolShape& shape, const T* x, const code_t* decision, T* y,
                                 const Guard&) {
+    if (!all_on_image(shape, decision)) return take_known(shape, x, decision, y);
     take(shape, 0, x, decision, y);
   }
 
@@ -149,6 +239,7 @@ struct Cpu {
   template <typename T, typename code_t>
   static void max_pool2d_frozen_transpose(const PoolShape& shape, const T* u,
                                           const code_t* decision, T* x, const Guard&) {
+    if (!all_on_image(shape, decision)) return gather_known(shape, u, decision, x);
     const int lanes = shape.in.channels_last ? std::min(shape.in.channels, 32) : 1;
     const int64_t tiles = (shape.in.channels + lanes - 1) / lanes;
     const int64_t each = shape.in.area() * lanes * (shape.samples / shape.references);
@@ -186,6 +277,40 @@ struct Cpu {
     return planes.base(sample, row.channel) + planes.pixel(row.row, 0);
   }
 
+  // `take` and the transpose where some numbers are none that Window::source knows, fast or not.
+  template <typename T, typename code_t>
+  static void take_known(const PoolShape& shape, const T* x, const code_t* decision, T* y) {
+    for_rows(shape, 0, shape.samples, 1, [&](const Row& row) {
+      const T* plane = x + shape.in.base(row.sample, row.channel);
+      const code_t* winners = decision + at(shape.out, row, row.sample % shape.references);
+      T* to = y + at(shape.out, row, row.sample);
+      for (int64_t k = 0; k < shape.out.pixel(1, 0); ++k) {
+        const int column = static_cast<int>(k / row.width), lane = static_cast<int>(k % row.width);
+        const int64_t from = shape.window.source(winners[k], shape.in, row.row, column);
+        to[k] = from < 0 ? T(0) : plane[from + lane];
+      }
+    });
+  }
+
+  template <typename T, typename code_t>
+  static void gather_known(const PoolShape& shape, const T* u, const code_t* decision, T* x) {
+    const Planes &in = shape.in, &out = shape.out;
+    parallel_for(shape.samples * in.channels, in.area(), [&](int64_t begin, int64_t end) {
+      for (int64_t plane = begin; plane < end; ++plane) {
+        const int64_t s = plane / in.channels;
+        const int channel = static_cast<int>(plane % in.channels);
+        const code_t* winners = decision + out.base(s % shape.references, channel);
+        for (int row = 0; row < in.height; ++row) {
+          for (int column = 0; column < in.width; ++column) {
+            const auto sum = shape.window.gather(u + out.base(s, channel), winners, out, row,
+                                                 column, [](T value) { return widen(value); });
+            x[in.base(s, channel) + in.pixel(row, column)] = static_cast<T>(sum);
+          }
+        }
+      }
+    });
+  }
+
   // What the winners won in the samples from `first` on. Samples one after the other: their rows
   // often lie a power of 2 apart and would drive each other from the cache.
   template <typename T, typename code_t>
@@ -219,7 +344,11 @@ struct Cpu {
   template <typename T, typename code_t>
   static void gather(const int64_t* __restrict offsets, const code_t* __restrict winners,
                      const T* __restrict from, int64_t step, int64_t n, T* __restrict to) {
-    for (int64_t k = 0; k < n; ++k) to[k] = from[k * step + offsets[winners[k]]];
+    for (int64_t k = 0; k < n; ++k) {
+      int64_t place = k * step + offsets[winners[k]];
+      asm("" : "+r"(place));  // the compiler's vectors, put together place by place, are slower
+      to[k] = from[place];
+    }
   }
 
   template <typename T, typename code_t>
@@ -229,7 +358,8 @@ struct Cpu {
     for (int row = 0; row < shape.out.height; ++row) {
       int64_t corner = (static_cast<int64_t>(row) * w.stride_h - w.padding_h) * shape.in.width;
       corner = (corner - w.padding_w) * width;
-      for (int column = 0; column < shape.out.width; ++column, corner += w.stride_w * width) {
+      for (int column = 0; column < shape.out.width;
+           ++column, corner += int64_t{w.stride_w} * width) {
         const int64_t at = shape.out.pixel(row, column);
         for (int c = 0; c < width; ++c) {
           sums[corner + offsets[winners[at + c]] + c] += widen(u[at + c]);

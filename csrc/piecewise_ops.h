@@ -2,7 +2,7 @@
 // allocate, run. `Backend` runs the loops.
 #pragma once
 
-#include "tensors.h"
+#include "checks.h"
 
 namespace linscope {
 
@@ -16,6 +16,7 @@ struct PiecewiseOps {
   static std::tuple<Tensor, Tensor> scope(const char* op, const Tensor& x, int64_t references,
                                           bool channels_last, Args... args) {
     const PackedShape shape = packed(scope_shape(x, references, op), Unit<float>::bits);
+    check_format(op, x, channels_last);
     const typename Backend::Guard guard(x);
     const Tensor in = dense(x, channels_last);
     Tensor y = empty_as(x, channels_last);
@@ -29,13 +30,12 @@ struct PiecewiseOps {
     return {y, decision};
   }
 
-  static PackedShape frozen_shape(const char* op, const Tensor& x, const Tensor& decision,
-                                  int bits) {
-    const PackedShape shape = packed(batch_shape(x, decision.size(0), op), bits);
-    STD_TORCH_CHECK(decision.dim() == 2 && decision.scalar_type() == ScalarType::Byte &&
-                        (decision.size(1) == shape.row_bytes || x.numel() == 0),
-                    op, ": the decision does not belong to samples of ", shape.sample_size,
-                    " elements");
+  static PackedShape frozen_shape(const char* op, const Tensor& x, const Tensor& decision, int bits,
+                                  bool channels_last) {
+    const PackedShape shape = packed(batch_shape(x, rows_of(decision, op), op), bits);
+    check_tensor(op, x, "decision", decision, {shape.references, shape.row_bytes},
+                 ScalarType::Byte);
+    check_format(op, x, channels_last);
     return shape;
   }
 
@@ -57,7 +57,7 @@ struct PiecewiseOps {
   template <template <typename> typename Unit, typename... Args>
   static Tensor frozen(const char* op, const Tensor& x, const Tensor& decision, bool channels_last,
                        Args... args) {
-    const PackedShape shape = frozen_shape(op, x, decision, Unit<float>::bits);
+    const PackedShape shape = frozen_shape(op, x, decision, Unit<float>::bits, channels_last);
     const typename Backend::Guard guard(x);
     Tensor y = empty_as(x, channels_last);
     apply<Unit>(op, shape, dense(x, channels_last), decision, y, args...);
@@ -67,7 +67,7 @@ struct PiecewiseOps {
   template <template <typename> typename Unit, typename... Args>
   static void frozen_(const char* op, const Tensor& x, const Tensor& decision, bool channels_last,
                       Args... args) {
-    const PackedShape shape = frozen_shape(op, x, decision, Unit<float>::bits);
+    const PackedShape shape = frozen_shape(op, x, decision, Unit<float>::bits, channels_last);
     STD_TORCH_CHECK(channels_last ? is_channels_last(x) : x.is_contiguous(), op,
                     ": x is not dense in the decision's order");
     apply<Unit>(op, shape, x, decision, x, args...);
@@ -87,6 +87,8 @@ struct PiecewiseOps {
   }
   static std::tuple<Tensor, Tensor> clamp_scope(const Tensor& x, int64_t references, double min,
                                                 double max, bool channels_last) {
+    STD_TORCH_CHECK(min <= max, "clamp_scope: min must not be greater than max, got ", min, " and ",
+                    max);
     return scope<Clamp>("clamp_scope", x, references, channels_last, min, max);
   }
   static Tensor clamp_frozen(const Tensor& x, const Tensor& decision, double min, double max,

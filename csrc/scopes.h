@@ -253,6 +253,14 @@ struct Window {
             behind > 0 ? kernel - (behind + dilation - 1) / dilation : kernel};
   }
 
+  // Taps of an output's window that fall on the image.
+  LINSCOPE_FN Taps rows(int out_row, const Planes& in) const {
+    return taps(out_row * stride_h - padding_h, kernel_h, dilation_h, in.height);
+  }
+  LINSCOPE_FN Taps columns(int out_column, const Planes& in) const {
+    return taps(out_column * stride_w - padding_w, kernel_w, dilation_w, in.width);
+  }
+
   template <typename T>
   static LINSCOPE_FN bool wins(T value, T best) {
     return value > best || value != value;
@@ -264,12 +272,11 @@ struct Window {
   LINSCOPE_FN int decide(const T* plane, const Planes& in, int out_row, int out_column,
                          const Widen& widen) const {
     const int top = out_row * stride_h - padding_h, left = out_column * stride_w - padding_w;
-    const Taps rows = taps(top, kernel_h, dilation_h, in.height);
-    const Taps columns = taps(left, kernel_w, dilation_w, in.width);
+    const Taps on_rows = rows(out_row, in), on_columns = columns(out_column, in);
     int winner = -1;
     decltype(widen(*plane)) best = 0;
-    for (int i = rows.begin; i < rows.end; ++i) {
-      for (int j = columns.begin; j < columns.end; ++j) {
+    for (int i = on_rows.begin; i < on_rows.end; ++i) {
+      for (int j = on_columns.begin; j < on_columns.end; ++j) {
         const auto value = widen(plane[in.pixel(top + i * dilation_h, left + j * dilation_w)]);
         if (winner < 0 || wins(value, best)) {
           best = value;
@@ -281,9 +288,19 @@ struct Window {
   }
 
   // Where in its plane the winner of an output lies.
-  LINSCOPE_FN int64_t source(int winner, const Planes& in, int out_row, int out_column) const {
+  LINSCOPE_FN int64_t place(int winner, const Planes& in, int out_row, int out_column) const {
     return in.pixel(out_row * stride_h - padding_h + winner / kernel_w * dilation_h,
                     out_column * stride_w - padding_w + winner % kernel_w * dilation_w);
+  }
+
+  // The same for a number from anywhere: negative for one that is no tap of the window, or a tap
+  // that falls beside the image. Such an output is 0, and transposed it goes to no pixel.
+  LINSCOPE_FN int64_t source(int winner, const Planes& in, int out_row, int out_column) const {
+    if (winner < 0 || winner >= kernel_h * kernel_w) return -1;
+    const int row = out_row * stride_h - padding_h + winner / kernel_w * dilation_h;
+    const int column = out_column * stride_w - padding_w + winner % kernel_w * dilation_w;
+    if (row < 0 || row >= in.height || column < 0 || column >= in.width) return -1;
+    return in.pixel(row, column);
   }
 
   // One pixel of the transposed pool: the sum of all outputs that this pixel won. A gather, so no

@@ -25,23 +25,29 @@ inline std::vector<int64_t> sizes_of(const Tensor& x) {
   return sizes;
 }
 
-inline MemoryFormat format(bool channels_last) {
-  return channels_last ? MemoryFormat::ChannelsLast : MemoryFormat::Contiguous;
+// torch has such a format for 4 and for 5 dimensions.
+inline MemoryFormat format(bool channels_last, int64_t dims) {
+  if (!channels_last) return MemoryFormat::Contiguous;
+  return dims == 5 ? MemoryFormat::ChannelsLast3d : MemoryFormat::ChannelsLast;
 }
 
-// Strides of (N, H, W, C) on a shape (N, C, H, W). A tensor that is contiguous as well counts as
-// contiguous.
+// Strides of (N, *spatial, C) on a shape (N, C, *spatial). A tensor that is contiguous as well
+// counts as contiguous.
 inline bool is_channels_last(const Tensor& x) {
-  if (x.dim() != 4 || x.is_contiguous()) return false;
-  const int64_t c = x.size(1), h = x.size(2), w = x.size(3);
-  const auto is = [&](int64_t d, int64_t stride) {
-    return x.size(d) == 1 || x.stride(d) == stride;
+  if ((x.dim() != 4 && x.dim() != 5) || x.is_contiguous()) return false;
+  int64_t stride = 1;
+  const auto is_next = [&](int64_t d) {
+    const bool is = x.size(d) == 1 || x.stride(d) == stride;
+    stride *= x.size(d);
+    return is;
   };
-  return is(1, 1) && is(3, c) && is(2, w * c) && is(0, h * w * c);
+  bool last = is_next(1);
+  for (int64_t d = x.dim() - 1; d > 1; --d) last = is_next(d) && last;
+  return is_next(0) && last;
 }
 
 inline Tensor dense(const Tensor& x, bool channels_last) {
-  return torch::stable::contiguous(x, format(channels_last));
+  return torch::stable::contiguous(x, format(channels_last, x.dim()));
 }
 
 inline std::optional<Tensor> dense(const std::optional<Tensor>& x) {
@@ -51,7 +57,7 @@ inline std::optional<Tensor> dense(const std::optional<Tensor>& x) {
 inline Tensor empty(const std::vector<int64_t>& sizes, const Tensor& like, ScalarType dtype,
                     bool channels_last = false) {
   return torch::stable::empty(sizes, dtype, std::nullopt, like.device(), std::nullopt,
-                              format(channels_last));
+                              format(channels_last, static_cast<int64_t>(sizes.size())));
 }
 
 inline Tensor empty_as(const Tensor& x, bool channels_last) {
@@ -61,21 +67,6 @@ inline Tensor empty_as(const Tensor& x, bool channels_last) {
 // Statistics and sums are kept in float32 or better.
 inline ScalarType wide_dtype(const Tensor& x) {
   return x.scalar_type() == ScalarType::Double ? ScalarType::Double : ScalarType::Float;
-}
-
-inline BatchShape batch_shape(const Tensor& x, int64_t references, const char* op) {
-  STD_TORCH_CHECK(x.dim() > 0 && references > 0 && x.size(0) % references == 0, op, ": a batch of ",
-                  x.dim() > 0 ? x.size(0) : 0, " samples is no multiple of ", references,
-                  " references");
-  return {x.size(0), references, x.size(0) == 0 ? 0 : x.numel() / x.size(0)};
-}
-
-// A scope decides on its references, so they must be there; a frozen operator may be given no
-// samples.
-inline BatchShape scope_shape(const Tensor& x, int64_t references, const char* op) {
-  const BatchShape shape = batch_shape(x, references, op);
-  STD_TORCH_CHECK(shape.samples > 0, op, ": the batch holds no reference");
-  return shape;
 }
 
 template <typename T>

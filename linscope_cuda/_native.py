@@ -1,5 +1,6 @@
 """Registers the operators of namespace `linscope` with torch: the compiled ones, or, where none
-were built, reference.py.
+were built, reference.py; that stands in for the CPU's compiled loops, too, on a processor that
+they are not for.
 
 Also what torch must know of every operator beyond its kernels: shapes without data (fakes) and
 batching (vmap).
@@ -16,13 +17,11 @@ import torch
 from torch import Tensor
 
 from . import reference
+from .checks import checked, pool_sizes
 
 
 def _load() -> bool:
-    """Loads the compiled operators; False where there are none, or none for this processor."""
-    x86 = platform.machine() in ("x86_64", "AMD64")
-    if x86 and torch.backends.cpu.get_cpu_capability() in ("DEFAULT", "NO AVX"):
-        return False  # they were compiled for AVX2
+    """Loads schemas and CUDA kernels; False where nothing was compiled."""
     try:
         importlib.import_module("linscope_cuda._C")
     except ModuleNotFoundError as error:
@@ -32,21 +31,39 @@ def _load() -> bool:
     return True
 
 
+def _load_cpu() -> bool:
+    """Loads the CPU's loops; False on a processor that they are not for: they need AVX2."""
+    x86 = platform.machine() in ("x86_64", "AMD64")
+    if x86 and torch.backends.cpu.get_cpu_capability() in ("DEFAULT", "NO AVX"):
+        return False
+    importlib.import_module("linscope_cuda._cpu")
+    return True
+
+
 COMPILED = _load()
+CPU_COMPILED = COMPILED and _load_cpu()
 
-if not COMPILED:
-    _library = torch.library.Library("linscope", "DEF")
-    _TAGS = (torch.Tag.pt2_compliant_tag,)
-    for _name, _function in reference.OPERATORS.items():
-        _schema = torch.library.infer_schema(_function, mutates_args=())
-        _library.define(_name + _schema, tags=_TAGS)
-        _library.impl(_name, _function, "CompositeExplicitAutograd")
 
-    for _name, _function in reference.IN_PLACE.items():
-        _library.define(
-            _name + torch.library.infer_schema(_function, mutates_args=("x",)), tags=_TAGS
-        )
-        _library.impl(_name, _function, "CompositeExplicitAutograd")
+def is_compiled(device: str | torch.device) -> bool:
+    """Whether operators on this device are the compiled ones."""
+    return COMPILED and (CPU_COMPILED or torch.device(device).type != "cpu")
+
+
+def _stand_in() -> torch.library.Library:
+    """The reference's operators as torch's, for every device or only for the CPU."""
+    library = torch.library.Library("linscope", "IMPL" if COMPILED else "DEF")
+    for functions, mutated in ((reference.OPERATORS, ()), (reference.IN_PLACE, ("x",))):
+        for name, function in functions.items():
+            if not COMPILED:
+                schema = torch.library.infer_schema(function, mutates_args=mutated)
+                library.define(name + schema, tags=(torch.Tag.pt2_compliant_tag,))
+            key = "CPU" if COMPILED else "CompositeExplicitAutograd"
+            library.impl(name, checked(name, function), key)
+    return library
+
+
+if not CPU_COMPILED:
+    _library = _stand_in()
 
 # ---- Fakes ----
 
@@ -54,7 +71,7 @@ if not COMPILED:
 def _empty(
     x: Tensor, shape: tuple, channels_last: bool, dtype: torch.dtype | None = None
 ) -> Tensor:
-    last = reference.memory_format(channels_last)
+    last = reference.memory_format(channels_last, len(shape))
     return torch.empty(shape, dtype=dtype or x.dtype, device=x.device, memory_format=last)
 
 
@@ -71,26 +88,12 @@ def _planes(x: Tensor, references: int) -> Tensor:
     return x.new_empty((references, x.shape[1]), dtype=reference.wide_dtype(x.dtype))
 
 
-def pool_size(size, kernel, stride, padding, dilation, ceil_mode):
-    """Outputs of a pool along one dimension; a window that starts behind the image is left out, as
-    in torch.
-    """
-    span = size + 2 * padding - dilation * (kernel - 1) - 1
-    out = (span + (stride - 1 if ceil_mode else 0)) // stride + 1
-    if ceil_mode and (out - 1) * stride >= size + padding:
-        out -= 1
-    return out
-
-
 def _max_pool2d_scope_fake(x, references, kernel, stride, padding, dilation, ceil_mode):
-    height, width = (
-        pool_size(x.shape[2 + d], kernel[d], stride[d], padding[d], dilation[d], ceil_mode)
-        for d in (0, 1)
-    )
+    size = pool_sizes(x.shape[2:], (kernel, stride, padding, dilation), ceil_mode)
     last = reference.is_channels_last(x)
-    code = torch.uint8 if kernel[0] * kernel[1] <= 256 else torch.int32
-    y = _empty(x, (*x.shape[:2], height, width), last)
-    return y, _empty(x, (references, x.shape[1], height, width), last, code)
+    y = _empty(x, (*x.shape[:2], *size), last)
+    code = reference.code_dtype(kernel)
+    return y, _empty(x, (references, x.shape[1], *size), last, code)
 
 
 def _gate_scope_fake(x, references, kind):
@@ -211,8 +214,8 @@ def _vmap_rule(name: str):
 
 
 for _name in reference.OPERATORS:
-    torch.library.register_fake(f"linscope::{_name}", _FAKES[_name])
+    torch.library.register_fake(f"linscope::{_name}", checked(_name, _FAKES[_name]))
     torch.library.register_vmap(f"linscope::{_name}", _vmap_rule(_name))
 
 for _name in reference.IN_PLACE:
-    torch.library.register_fake(f"linscope::{_name}", lambda *args: None)
+    torch.library.register_fake(f"linscope::{_name}", checked(_name, lambda *args: None))

@@ -10,9 +10,10 @@ the full one, also through the decision where that is smooth; the decision itsel
 functions that end in _ write x in place, and refuse one that is differentiated (RuntimeError).
 
 dtypes: float64, float32, float16, bfloat16; statistics in float32 or better. Autocast changes
-neither: y has the dtype of x. CPU and CUDA, contiguous and channels_last. Errors: TypeError for
-another dtype, ValueError for a batch that is no multiple of `references`, or for tensors on
-different devices.
+neither: y has the dtype of x. CPU and CUDA, contiguous and channels_last (of 4 or 5 dimensions).
+Errors, before any work: TypeError for another dtype, ValueError for a batch that is no multiple of
+`references`, for a decision or parameter of another shape than x wants, or for tensors on different
+devices.
 """
 
 from __future__ import annotations
@@ -22,36 +23,16 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from . import _native, reference
+from . import checks, reference
 from .derivatives import call, call_
 from .reference import is_channels_last
+from .reference import is_dense as is_dense
 
 _ops = torch.ops.linscope
 
 GATES = tuple(reference.GATES)
 
-_FLOATING = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
-
 Pair = int | Sequence[int]
-
-
-def _check(op: str, x: Tensor, references: int, dims: int = 1, **others: Tensor | None) -> None:
-    if x.dtype not in _FLOATING:
-        raise TypeError(f"{op}: x must be floating point (float16 to float64), not {x.dtype}")
-    if x.dim() < dims:
-        raise ValueError(
-            f"{op}: x must have at least {dims} dimensions, not shape {tuple(x.shape)}"
-        )
-    if references < 1 or x.shape[0] % references:
-        raise ValueError(
-            f"{op}: a batch of {x.shape[0]} samples is no multiple of {references} references"
-        )
-    if op.endswith("_scope") and x.shape[0] == 0:
-        raise ValueError(f"{op}: the batch holds no reference, its shape is {tuple(x.shape)}")
-    for name, other in others.items():
-        # A kernel would follow the pointer into another device's memory.
-        if other is not None and other.device != x.device:
-            raise ValueError(f"{op}: x is on {x.device}, {name} on {other.device}")
 
 
 def relu_scope(
@@ -66,8 +47,8 @@ def relu_scope(
     >>> y, decision = relu_scope(torch.tensor([[1.0, -1.0], [5.0, 5.0]]))
     >>> y  # tensor([[1., 0.], [5., 0.]])
     """
-    _check("relu_scope", x, references)
     last = is_channels_last(x) if channels_last is None else channels_last
+    checks.relu_scope(x, references, negative_slope, last)
     return call(_ops.relu_scope.default, x, references, float(negative_slope), last)
 
 
@@ -79,7 +60,7 @@ def relu_frozen(
     >>> _, decision = relu_scope(torch.tensor([[1.0, -1.0]]))
     >>> relu_frozen(torch.tensor([[5.0, 5.0]]), decision)  # tensor([[5., 0.]])
     """
-    _check("relu_frozen", x, decision.shape[0], decision=decision)
+    checks.relu_frozen(x, decision, negative_slope, channels_last)
     return call(_ops.relu_frozen.default, x, decision, float(negative_slope), channels_last)
 
 
@@ -99,10 +80,8 @@ def clamp_scope(
     >>> y, decision = clamp_scope(torch.tensor([[3.0, 9.0], [1.0, 1.0]]))
     >>> y  # tensor([[3., 6.], [1., 6.]])
     """
-    _check("clamp_scope", x, references)
-    if not min <= max:
-        raise ValueError(f"clamp_scope: min must not be greater than max, got {min} and {max}")
     last = is_channels_last(x) if channels_last is None else channels_last
+    checks.clamp_scope(x, references, min, max, last)
     return call(_ops.clamp_scope.default, x, references, float(min), float(max), last)
 
 
@@ -119,7 +98,7 @@ def clamp_frozen(
     >>> _, decision = clamp_scope(torch.tensor([[3.0, 9.0]]))
     >>> clamp_frozen(torch.tensor([[1.0, 1.0]]), decision, 0, 0)  # tensor([[1., 0.]])
     """
-    _check("clamp_frozen", x, decision.shape[0], decision=decision)
+    checks.clamp_frozen(x, decision, min, max, channels_last)
     return call(_ops.clamp_frozen.default, x, decision, float(min), float(max), channels_last)
 
 
@@ -131,7 +110,7 @@ def relu_frozen_(
     >>> _, decision = relu_scope(torch.tensor([[1.0, -1.0]]))
     >>> relu_frozen_(torch.tensor([[5.0, 5.0]]), decision)  # tensor([[5., 0.]])
     """
-    _check("relu_frozen_", x, decision.shape[0], decision=decision)
+    checks.relu_frozen_(x, decision, negative_slope, channels_last)
     return call_(_ops.relu_frozen_.default, x, decision, float(negative_slope), channels_last)
 
 
@@ -147,13 +126,8 @@ def clamp_frozen_(
     >>> _, decision = clamp_scope(torch.tensor([[3.0, 9.0]]))
     >>> clamp_frozen_(torch.tensor([[1.0, 1.0]]), decision, 0, 0)  # tensor([[1., 0.]])
     """
-    _check("clamp_frozen_", x, decision.shape[0], decision=decision)
+    checks.clamp_frozen_(x, decision, min, max, channels_last)
     return call_(_ops.clamp_frozen_.default, x, decision, float(min), float(max), channels_last)
-
-
-def is_dense(x: Tensor, channels_last: bool) -> bool:
-    """Whether x lies in memory without gaps in that order."""
-    return is_channels_last(x) if channels_last else x.is_contiguous()
 
 
 def gate_shift(kind: str) -> float:
@@ -174,9 +148,10 @@ def gate_scope(x: Tensor, references: int = 1, kind: str = "sigmoid") -> tuple[T
     >>> y, gate = gate_scope(torch.tensor([[0.0], [2.0]]), kind="sigmoid")
     >>> y, gate  # tensor([[0.5], [1.0]]), tensor([[0.25]])
     """
-    _check("gate_scope", x, references)
     gate_shift(kind)
-    return call(_ops.gate_scope.default, x, references, GATES.index(kind))
+    number = GATES.index(kind)
+    checks.gate_scope(x, references, number)
+    return call(_ops.gate_scope.default, x, references, number)
 
 
 def gate_frozen(x: Tensor, gate: Tensor, shift: float = 0.0) -> Tensor:
@@ -184,7 +159,7 @@ def gate_frozen(x: Tensor, gate: Tensor, shift: float = 0.0) -> Tensor:
 
     >>> gate_frozen(torch.tensor([[2.0]]), torch.tensor([[0.25]]), 0.5)  # tensor([[1.]])
     """
-    _check("gate_frozen", x, gate.shape[0], gate=gate)
+    checks.gate_frozen(x, gate, shift)
     return call(_ops.gate_frozen.default, x, gate, float(shift))
 
 
@@ -197,18 +172,11 @@ def pair(value: Pair) -> list[int]:
 def window(
     kernel_size: Pair, stride: Pair | None = None, padding: Pair = 0, dilation: Pair = 1
 ) -> tuple[list[int], list[int], list[int], list[int]]:
-    """Kernel, stride, padding and dilation as (height, width) pairs; ValueError where torch has
-    none.
+    """Kernel, stride, padding and dilation as (height, width) pairs; the stride's default is the
+    kernel.
     """
     kernel = pair(kernel_size)
-    result = kernel, pair(stride) if stride else kernel, pair(padding), pair(dilation)
-    if any(len(p) != 2 for p in result):
-        raise ValueError(f"max_pool2d: sizes must be one or two ints, got {result}")
-    if any(k < 1 or s < 1 or d < 1 for k, s, d in zip(kernel, result[1], result[3], strict=True)):
-        raise ValueError(f"max_pool2d: kernel, stride and dilation must be positive, got {result}")
-    if any(not 0 <= 2 * p <= d * (k - 1) + 1 for k, p, d in zip(kernel, *result[2:], strict=True)):
-        raise ValueError(f"max_pool2d: padding must be at most half of the window, got {result}")
-    return result
+    return kernel, pair(stride) if stride else kernel, pair(padding), pair(dilation)
 
 
 def max_pool2d_scope(
@@ -230,18 +198,8 @@ def max_pool2d_scope(
     >>> y, winners = max_pool2d_scope(torch.tensor([[[[1.0, 3.0]]], [[[7.0, 5.0]]]]), 1, (1, 2))
     >>> y.flatten(), winners  # tensor([3., 5.]), tensor([[[[1]]]])
     """
-    _check("max_pool2d_scope", x, references, 4)
     windows = window(kernel_size, stride, padding, dilation)
-    if x.numel() == 0:
-        raise ValueError(f"max_pool2d_scope: {tuple(x.shape)} holds no pixel")
-    for size, k, s, p, d in zip(x.shape[2:], *windows, strict=True):
-        out = _native.pool_size(size, k, s, p, d, ceil_mode)
-        taps = (range(o * s - p, o * s - p + k * d, d) for o in range(out))
-        if out < 1 or not all(any(0 <= tap < size for tap in window) for window in taps):
-            raise ValueError(
-                f"max_pool2d_scope: an image of {tuple(x.shape[2:])} pixels leaves a window "
-                f"(kernel, stride, padding, dilation) = {windows} without any pixel"
-            )
+    checks.max_pool2d_scope(x, references, *windows, ceil_mode)
     return call(_ops.max_pool2d_scope.default, x, references, *windows, ceil_mode)
 
 
@@ -255,13 +213,14 @@ def max_pool2d_frozen(
 ) -> Tensor:
     """The pixels that won in `max_pool2d_scope`, taken from x: linear.
 
+    A number in the decision that is no tap of its window, or a tap beside the image, takes 0.
+
     >>> winners = torch.tensor([[[[1]]]], dtype=torch.uint8)
     >>> max_pool2d_frozen(torch.tensor([[[[7.0, 5.0]]]]), winners, (1, 2))  # tensor([[[[5.]]]])
     """
-    _check("max_pool2d_frozen", x, decision.shape[0], 4, decision=decision)
-    return call(
-        _ops.max_pool2d_frozen.default, x, decision, *window(kernel_size, stride, padding, dilation)
-    )
+    windows = window(kernel_size, stride, padding, dilation)
+    checks.max_pool2d_frozen(x, decision, *windows)
+    return call(_ops.max_pool2d_frozen.default, x, decision, *windows)
 
 
 def max_pool2d_frozen_transpose(
@@ -274,13 +233,13 @@ def max_pool2d_frozen_transpose(
     dilation: Pair = 1,
 ) -> Tensor:
     """The transpose of `max_pool2d_frozen` for inputs of `size` (height, width): each pixel sums
-    what it won.
+    what it won; an output whose number names no pixel of its window is left out.
 
     >>> winners, u = torch.tensor([[[[1]]]], dtype=torch.uint8), torch.ones(1, 1, 1, 1)
     >>> max_pool2d_frozen_transpose(u, winners, (1, 2), (1, 2))  # tensor([[[[0., 1.]]]])
     """
-    _check("max_pool2d_frozen_transpose", u, decision.shape[0], 4, decision=decision)
     windows = window(kernel_size, stride, padding, dilation)
+    checks.max_pool2d_frozen_transpose(u, decision, list(size), *windows)
     return call(_ops.max_pool2d_frozen_transpose.default, u, decision, list(size), *windows)
 
 
@@ -294,19 +253,16 @@ def instance_norm_scope(
     """Instance normalisation of (samples, channels, *spatial): probes are normalised with their
     reference's plane.
 
-    y1 = (x1 - mean(x0)) rstd(x0) weight + bias, rstd = 1 / sqrt(biased variance + eps). Returns y
-    and the decision: mean and rstd, (references, channels) in float32 or better.
+    y1 = (x1 - mean(x0)) rstd(x0) weight + bias, rstd = 1 / sqrt(biased variance + eps). weight and
+    bias are used in float32 or better, also beside an x in half precision. Returns y and the
+    decision: mean and rstd, (references, channels) in float32 or better.
 
     >>> y, mean, rstd = instance_norm_scope(torch.randn(2, 3, 8, 8))
     """
-    _check("instance_norm_scope", x, references, 2, weight=weight, bias=bias)
-    for name, p in (("weight", weight), ("bias", bias)):
-        if p is not None and p.shape != x.shape[1:2]:
-            raise ValueError(
-                f"instance_norm_scope: {name} must be ({x.shape[1]},), not {tuple(p.shape)}"
-            )
-    weight = None if weight is None else weight.to(x.dtype)
-    bias = None if bias is None else bias.to(x.dtype)
+    wide = reference.wide_dtype(x.dtype)
+    weight = None if weight is None else weight.to(wide)
+    bias = None if bias is None else bias.to(wide)
+    checks.instance_norm_scope(x, references, weight, bias, eps)
     return call(_ops.instance_norm_scope.default, x, references, weight, bias, float(eps))
 
 
@@ -319,5 +275,5 @@ def instance_norm_frozen(
     >>> y, mean, rstd = instance_norm_scope(x0)
     >>> instance_norm_frozen(x1, mean, rstd)
     """
-    _check("instance_norm_frozen", x, scale.shape[0], 2, mean=mean, scale=scale, shift=shift)
+    checks.instance_norm_frozen(x, mean, scale, shift)
     return call(_ops.instance_norm_frozen.default, x, mean, scale, shift)

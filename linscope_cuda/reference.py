@@ -9,7 +9,7 @@ float32.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple, Optional
 
 import torch
@@ -24,16 +24,32 @@ def wide_dtype(dtype: torch.dtype) -> torch.dtype:
 
 
 def is_channels_last(x: Tensor) -> bool:
-    """Strides of (n, h, w, c) on a shape (n, c, h, w); contiguous as well counts as contiguous."""
-    if x.dim() != 4 or x.is_contiguous():
+    """Strides of (n, *spatial, c) on a shape (n, c, *spatial), which torch has for 2 and 3 spatial
+    dimensions; contiguous as well counts as contiguous.
+    """
+    if x.dim() not in (4, 5) or x.is_contiguous():
         return False
-    _, c, h, w = x.shape
-    dense = (h * w * c, 1, w * c, c)
-    return all(n == 1 or s == d for n, s, d in zip(x.shape, x.stride(), dense, strict=True))
+    stride, last = 1, True
+    for d in (1, *range(x.dim() - 1, 1, -1), 0):
+        last = last and (x.shape[d] == 1 or x.stride(d) == stride)
+        stride *= x.shape[d]
+    return last
 
 
-def memory_format(channels_last: bool) -> torch.memory_format:
-    return torch.channels_last if channels_last else torch.contiguous_format
+def is_dense(x: Tensor, channels_last: bool) -> bool:
+    """Whether x lies in memory without gaps in that order."""
+    return is_channels_last(x) if channels_last else x.is_contiguous()
+
+
+def memory_format(channels_last: bool, dims: int = 4) -> torch.memory_format:
+    if not channels_last:
+        return torch.contiguous_format
+    return torch.channels_last_3d if dims == 5 else torch.channels_last
+
+
+def dense(x: Tensor, channels_last: bool) -> Tensor:
+    """x without gaps in memory, in that order."""
+    return x.contiguous(memory_format=memory_format(channels_last, x.dim()))
 
 
 def by_reference(x: Tensor, references: int) -> Tensor:
@@ -74,22 +90,28 @@ def relu_scope(
 ) -> tuple[Tensor, Tensor]:
     open = ~(x[:references] <= 0)  # NaN is open: it passes, as in torch
     y = relu_apply(open, by_reference(x, references), negative_slope).reshape(x.shape)
-    y = y.contiguous(memory_format=memory_format(channels_last))
-    return y, pack(open, 1, channels_last)
+    return dense(y, channels_last), pack(open, 1, channels_last)
 
 
 def relu_frozen(x: Tensor, decision: Tensor, negative_slope: float, channels_last: bool) -> Tensor:
     open = unpack(decision, 1, tuple(x.shape[1:]), channels_last).bool()
     y = relu_apply(open, by_reference(x, decision.shape[0]), negative_slope).reshape(x.shape)
-    return y.contiguous(memory_format=memory_format(channels_last))
+    return dense(y, channels_last)
 
 
 def relu_frozen_(x: Tensor, decision: Tensor, negative_slope: float, channels_last: bool) -> None:
     x.copy_(relu_frozen(x, decision, negative_slope, channels_last))
 
 
+def _bounds(x: Tensor, min: float, max: float) -> tuple[Tensor, Tensor]:
+    """As computed with: infinite where they are beyond the dtype, not torch's default one."""
+    double = torch.tensor([min, max], dtype=torch.float64, device=x.device)
+    low, high = double.to(wide_dtype(x.dtype))
+    return low, high
+
+
 def clamp_apply(piece: Tensor, x: Tensor, min: float, max: float) -> Tensor:
-    saturated = torch.where(piece == 0, x.new_full((), min), x.new_full((), max))
+    saturated = torch.where(piece == 0, *_bounds(x, min, max)).to(x.dtype)
     return torch.where(piece == 1, x, saturated)
 
 
@@ -97,10 +119,10 @@ def clamp_scope(
     x: Tensor, references: int, min: float, max: float, channels_last: bool
 ) -> tuple[Tensor, Tensor]:
     x0 = x[:references].to(wide_dtype(x.dtype))
-    piece = torch.where(x0 <= min, 0, torch.where(x0 >= max, 2, 1))
+    low, high = _bounds(x, min, max)
+    piece = torch.where(x0 <= low, 0, torch.where(x0 >= high, 2, 1))
     y = clamp_apply(piece, by_reference(x, references), min, max).reshape(x.shape)
-    y = y.contiguous(memory_format=memory_format(channels_last))
-    return y, pack(piece, 2, channels_last)
+    return dense(y, channels_last), pack(piece, 2, channels_last)
 
 
 def clamp_frozen(
@@ -108,7 +130,7 @@ def clamp_frozen(
 ) -> Tensor:
     piece = unpack(decision, 2, tuple(x.shape[1:]), channels_last)
     y = clamp_apply(piece, by_reference(x, decision.shape[0]), min, max).reshape(x.shape)
-    return y.contiguous(memory_format=memory_format(channels_last))
+    return dense(y, channels_last)
 
 
 def clamp_frozen_(x: Tensor, decision: Tensor, min: float, max: float, channels_last: bool) -> None:
@@ -205,15 +227,15 @@ def gate_scope(x: Tensor, references: int, kind: int) -> tuple[Tensor, Tensor]:
     wide = x[:references].to(wide_dtype(x.dtype))
     y0, gate = _gate(kind).value(wide).to(x.dtype), _gate(kind).gate(wide).to(x.dtype)
     y1 = gate_frozen(x[references:], gate, _gate(kind).shift)
-    last = memory_format(is_channels_last(x))
-    return torch.cat([y0, y1]).contiguous(memory_format=last), gate.contiguous(memory_format=last)
+    last = is_channels_last(x)
+    return dense(torch.cat([y0, y1]), last), dense(gate, last)
 
 
 def gate_frozen(x: Tensor, gate: Tensor, shift: float) -> Tensor:
     wide = wide_dtype(x.dtype)
     y = by_reference(x.to(wide), gate.shape[0]) * gate.to(wide) + shift
     y = y.reshape(x.shape).to(x.dtype)
-    return y.contiguous(memory_format=memory_format(is_channels_last(x)))
+    return dense(y, is_channels_last(x))
 
 
 def gate_scope_backward(grad_y: Tensor, x: Tensor, references: int, kind: int) -> Tensor:
@@ -222,7 +244,7 @@ def gate_scope_backward(grad_y: Tensor, x: Tensor, references: int, kind: int) -
     x0 = samples[0]
     grad_x0 = gate.value_slope(x0) * g[0] + gate.gate_slope(x0) * (samples[1:] * g[1:]).sum(0)
     grad_x = torch.cat([grad_x0[None], gate.gate(x0) * g[1:]]).reshape(x.shape).to(x.dtype)
-    return grad_x.contiguous(memory_format=memory_format(is_channels_last(x)))
+    return dense(grad_x, is_channels_last(x))
 
 
 def gate_scope_jvp(x: Tensor, x_t: Tensor, references: int, kind: int) -> Tensor:
@@ -237,26 +259,46 @@ def gate_scope_jvp(x: Tensor, x_t: Tensor, references: int, kind: int) -> Tensor
 # ---- Max pooling: the decision is the number of the winning pixel within its window ----
 
 
+def code_dtype(kernel: list[int]) -> torch.dtype:
+    """That of the decision: a byte for windows of up to 256 pixels."""
+    return torch.uint8 if kernel[0] * kernel[1] <= 256 else torch.int32
+
+
 def _corners(y: Tensor, stride: list[int], padding: list[int]) -> tuple[Tensor, Tensor]:
     """Rows (h, 1) and columns (w,) of the input at which the windows of y's pixels start."""
     top = torch.arange(y.shape[2], device=y.device)[:, None] * stride[0] - padding[0]
     return top, torch.arange(y.shape[3], device=y.device) * stride[1] - padding[1]
 
 
-def _sources(
+def _taken(
     decision: Tensor,
-    width: int,
     kernel: list[int],
     stride: list[int],
     padding: list[int],
     dilation: list[int],
-) -> Tensor:
-    """Flat places in the input plane that the outputs (references, channels, h, w) take."""
+) -> tuple[Tensor, Tensor]:
+    """Rows and columns of the input that the outputs (references, channels, h, w) take."""
     code = decision.long()
     top, left = _corners(code, stride, padding)
     row = top + code // kernel[1] * dilation[0]
-    column = left + code % kernel[1] * dilation[1]
+    return row, left + code % kernel[1] * dilation[1]
+
+
+def _sources(decision: Tensor, width: int, kernel: list[int], *window: list[int]) -> Tensor:
+    """The same as flat places in the input plane."""
+    row, column = _taken(decision, kernel, *window)
     return row * width + column
+
+
+def _on_image(
+    decision: Tensor, size: Sequence[int], kernel: list[int], *window: list[int]
+) -> Tensor:
+    """Which outputs take anything: a number that is no tap of the window, or a tap beside the
+    image, takes 0 and gives nothing back.
+    """
+    row, column = _taken(decision, kernel, *window)
+    tap = (decision >= 0) & (decision < kernel[0] * kernel[1])
+    return tap & (row >= 0) & (row < size[0]) & (column >= 0) & (column < size[1])
 
 
 def max_pool2d_scope(
@@ -274,9 +316,7 @@ def max_pool2d_scope(
     top, left = _corners(winners, stride, padding)
     i = (winners // x.shape[3] - top) // dilation[0]
     j = (winners % x.shape[3] - left) // dilation[1]
-    dtype = torch.uint8 if kernel[0] * kernel[1] <= 256 else torch.int32
-    last = memory_format(is_channels_last(x))
-    decision = (i * kernel[1] + j).to(dtype).contiguous(memory_format=last)
+    decision = dense((i * kernel[1] + j).to(code_dtype(kernel)), is_channels_last(x))
     return max_pool2d_frozen(x, decision, kernel, stride, padding, dilation), decision
 
 
@@ -288,11 +328,12 @@ def max_pool2d_frozen(
     padding: list[int],
     dilation: list[int],
 ) -> Tensor:
-    sources = _sources(decision, x.shape[3], kernel, stride, padding, dilation).flatten(2)
+    window = (kernel, stride, padding, dilation)
+    taken = _on_image(decision, x.shape[2:], *window).flatten(2)
+    sources = _sources(decision, x.shape[3], *window).flatten(2).where(taken, 0)
     samples = by_reference(x.contiguous().flatten(2), decision.shape[0])
-    y = samples.gather(3, sources.expand(samples.shape[0], *sources.shape))
-    y = y.reshape(x.shape[0], *decision.shape[1:])
-    return y.contiguous(memory_format=memory_format(is_channels_last(x)))
+    y = samples.gather(3, sources.expand(samples.shape[0], *sources.shape)).where(taken, 0)
+    return dense(y.reshape(x.shape[0], *decision.shape[1:]), is_channels_last(x))
 
 
 def max_pool2d_frozen_transpose(
@@ -304,12 +345,15 @@ def max_pool2d_frozen_transpose(
     padding: list[int],
     dilation: list[int],
 ) -> Tensor:
-    sources = _sources(decision, size[1], kernel, stride, padding, dilation).flatten(2)
+    window = (kernel, stride, padding, dilation)
+    taken = _on_image(decision, size, *window).flatten(2)
+    sources = _sources(decision, size[1], *window).flatten(2).where(taken, 0)
     samples = by_reference(u.contiguous().flatten(2), decision.shape[0]).to(wide_dtype(u.dtype))
+    samples = samples.where(taken, 0)
     x = samples.new_zeros(*samples.shape[:3], size[0] * size[1])
     x = x.scatter_add(3, sources.expand(samples.shape[0], *sources.shape), samples)
     x = x.reshape(*u.shape[:2], *size).to(u.dtype)
-    return x.contiguous(memory_format=memory_format(is_channels_last(u)))
+    return dense(x, is_channels_last(u))
 
 
 # ---- Instance normalisation: the decision is mean and 1 / sqrt(variance + eps) of each plane ----
@@ -344,7 +388,7 @@ def instance_norm_frozen(
     if shift is not None:
         y = y + _per_plane(shift, x)
     y = y.reshape(x.shape).to(x.dtype)
-    return y.contiguous(memory_format=memory_format(is_channels_last(x)))
+    return dense(y, is_channels_last(x))
 
 
 def instance_norm_scope_backward(
@@ -363,8 +407,7 @@ def instance_norm_scope_backward(
     through = torch.cat([(mean_g + normalized[0] * mean_gx)[None], torch.zeros_like(g[1:])])
     scale = rstd if weight is None else rstd * weight.to(wide)
     grad_x = (_per_plane(scale, x) * (g - through)).reshape(x.shape).to(x.dtype)
-    grad_x = grad_x.contiguous(memory_format=memory_format(is_channels_last(x)))
-    return grad_x, sum_g, sum_gx
+    return dense(grad_x, is_channels_last(x)), sum_g, sum_gx
 
 
 def instance_norm_scope_jvp(

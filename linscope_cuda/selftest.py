@@ -103,7 +103,8 @@ def _max_pool2d(ops: Any, x: Tensor, references: int) -> Any:
 
 
 def _instance_norm(ops: Any, x: Tensor, references: int) -> Any:
-    weight, bias = x[0, :, 0, 0].contiguous(), x[1, :, 0, 0].contiguous()
+    wide = reference.wide_dtype(x.dtype)
+    weight, bias = (x[s, :, 0, 0].to(wide) for s in (0, 1))
     y, mean, rstd = ops.instance_norm_scope(x, references, weight, bias, 0.01)
     frozen = ops.instance_norm_frozen(x.flip(0), mean, rstd, mean)
     backward = ops.instance_norm_scope_backward(x.flip(0), x, mean, rstd, weight)
@@ -190,7 +191,7 @@ def facts(checks: list[Check], device: str) -> dict[str, Any]:
     return {
         "ok": all(check.ok for check in checks),
         "device": device,
-        "compiled": _native.COMPILED,
+        "compiled": _native.is_compiled(device),
         "checks": [check._asdict() | {"ok": check.ok} for check in checks],
     }
 
@@ -205,7 +206,7 @@ def report(checks: list[Check], device: str) -> str:
     for c in checks:
         verdict = "" if c.ok else "  WRONG"
         lines.append(f"{c.name:32} {c.dtype:9} {c.error:8.1e}  {c.tolerance:8.1e}{verdict}")
-    if not _native.COMPILED:
+    if not _native.is_compiled(device):
         lines.append("the operators are not compiled: this was their specification against itself")
     passed = f"{wrong} of {len(checks)} checks are wrong" if wrong else f"all {len(checks)} pass"
     return "\n".join([*lines, f"{passed} on {device}"])

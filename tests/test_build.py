@@ -1,7 +1,10 @@
 """What was built, what the build says when it cannot, and the package without anything compiled."""
 
+import json
 import os
+import platform
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +14,7 @@ import torch
 
 import linscope_cuda as ls
 from linscope_cuda import _native, reference
+from linscope_cuda.report import info
 
 ROOT = Path(__file__).parents[1]
 
@@ -27,7 +31,7 @@ def has_kernel(name, key):
 
 
 def test_kernels_are_registered_for_what_was_built():
-    assert _native.COMPILED, "the tests want the compiled operators"
+    assert _native.COMPILED and _native.CPU_COMPILED, "the tests want the compiled operators"
     from linscope_cuda import _C  # pyright: ignore[reportAttributeAccessIssue]
 
     for name in reference.OPERATORS:
@@ -92,6 +96,67 @@ def test_everything_runs_without_compiled_operators(tmp_path):
     torch.testing.assert_close(dense, op.todense(), rtol=1e-12, atol=1e-14)
     torch.testing.assert_close(residual, op.residual, rtol=1e-12, atol=1e-14)
     assert nbytes == op.tape.nbytes
+
+
+# A processor without AVX2, as torch is told to see one.
+OLD_PROCESSOR = """
+import sys, json, torch
+import linscope_cuda as ls
+from linscope_cuda import _native, reference, selftest
+from linscope_cuda.report import info
+assert _native.COMPILED and not _native.CPU_COMPILED
+assert "linscope_cuda._C" in sys.modules and "linscope_cuda._cpu" not in sys.modules
+has = torch._C._dispatch_has_kernel_for_dispatch_key
+names = [*reference.OPERATORS, *reference.IN_PLACE]
+kernels = [[has(f"linscope::{name}", key) for key in ("CPU", "CUDA")] for name in names]
+schemas = [str(getattr(torch.ops.linscope, name).default._schema) for name in names]
+checks = selftest.selftest("cpu")
+print(json.dumps({
+    "kernels": kernels, "schemas": schemas, "info": info.report(info.info()),
+    "built with CUDA": bool(ls._C.cuda_version), "ok": all(check.ok for check in checks),
+    "said": selftest.report(checks, "cpu"), "compiled": selftest.facts(checks, "cpu")["compiled"],
+}))
+try:
+    torch.ops.linscope.relu_frozen(torch.ones(1, 9), torch.zeros(1, 1, dtype=torch.uint8), 0, False)
+except ValueError as error:
+    assert "does not belong" in str(error)
+else:
+    raise AssertionError("the reference followed a decision of another shape")
+"""
+
+x86 = pytest.mark.skipif(
+    platform.machine() not in ("x86_64", "AMD64"), reason="only x86 has processors without AVX2"
+)
+
+
+@x86
+def test_a_processor_without_avx2_keeps_all_but_the_cpu_loops():
+    done = run("-c", OLD_PROCESSOR, ATEN_CPU_CAPABILITY="default", PYTHONPATH=str(ROOT))
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert all(cpu and cuda == found["built with CUDA"] for cpu, cuda in found["kernels"])
+    names = [*reference.OPERATORS, *reference.IN_PLACE]
+    mine = [str(getattr(torch.ops.linscope, name).default._schema) for name in names]
+    assert found["schemas"] == mine
+    assert found["ok"] and not found["compiled"] and "not compiled" in found["said"]
+    assert re.search(r"operators +compiled \(.*compiler", found["info"])
+    assert re.search(r"on the CPU +reference operators .* no AVX2", found["info"])
+    assert "no AVX2" not in info.report(info.info())
+
+
+@x86
+@pytest.mark.skipif(shutil.which("objdump") is None, reason="objdump reads the machine code")
+def test_what_every_processor_loads_has_no_instruction_of_avx():
+    from linscope_cuda import _C, _cpu  # pyright: ignore[reportAttributeAccessIssue]
+
+    for library, has in ((_C, False), (_cpu, True)):
+        code = subprocess.run(
+            ["objdump", "-d", "--no-show-raw-insn", library.__file__],
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        assert bool(re.search(r"%[yz]mm\d|\tv[a-z]+[0-9a-z]* .*%xmm", code)) == has
 
 
 def test_version_is_that_of_the_project():

@@ -240,12 +240,39 @@ def test_max_pool2d(build_name: str, dtype: torch.dtype) -> None:
     assert tested == set(range(len(WINDOWS))) or build_name == "trace"
 
 
+@pytest.mark.parametrize("build_name", BUILDS)
+def test_max_pool2d_of_numbers_from_anywhere(build_name: str) -> None:
+    """A number of no tap, or of a tap beside the image, takes 0 and gives nothing."""
+    for run in runs(build_name):
+        for window in WINDOWS:
+            if not fits(run.case, window):
+                continue
+            x = batch(run, torch.float32, special=False)
+            y, decision = cpu.max_pool2d_scope(x, run.case.references, *window)
+            few, numbers = torch.Generator().manual_seed(run.seed), torch.iinfo(decision.dtype)
+            for high in (numbers.max + 1, 2 * window[0][0] * window[0][1]):
+                low = numbers.min if high > numbers.max else 0
+                any_ = torch.randint(low, high, decision.shape, generator=few).to(decision.dtype)
+                stray = torch.rand(decision.shape, generator=few) < 0.5
+                decision = torch.where(stray, any_, decision)
+                decision = formatted(decision, run.channels_last)
+                args, size = (decision, *window[:4]), list(x.shape[2:])
+                what = (window, run)
+                wanted = reference.max_pool2d_frozen(x, *args)
+                same_bits(run.operators.max_pool2d_frozen(x, *args), wanted, what)
+                same_bits(cpu.max_pool2d_frozen(x, *args), wanted, what)
+                back = reference.max_pool2d_frozen_transpose(y.double(), decision, size, *args[1:])
+                for operators in (run.operators, cpu):
+                    transposed = operators.max_pool2d_frozen_transpose(y, decision, size, *args[1:])
+                    close(transposed, back, what)
+
+
 def norm_parameters(
     case: Case, dtype: torch.dtype
 ) -> Iterator[tuple[Tensor | None, Tensor | None]]:
-    channel = torch.arange(case.channels)
+    channel, dtype = torch.arange(case.channels), reference.wide_dtype(dtype)
     yield None, None
-    yield (1 + channel / 8).to(dtype), (channel / 4 - 1).to(dtype)
+    yield (1.001 + channel / 8).to(dtype), (channel / 4 - 1).to(dtype)
 
 
 def double(t: Tensor | None) -> Tensor | None:

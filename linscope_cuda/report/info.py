@@ -26,6 +26,7 @@ def info() -> dict[str, Any]:
         "torch": torch.__version__,
         "python": platform.python_version(),
         "compiled": _native.COMPILED,
+        "cpu_compiled": _native.CPU_COMPILED,
         "build": _build(),
         "cuda": {
             "usable": problem is None,
@@ -90,6 +91,9 @@ def report(facts: dict[str, Any]) -> str:
     if facts["compiled"]:
         rows.append(("  built with torch", build["torch_version"]))
         rows.append(("  for GPU architectures", build["cuda_architectures"] or "none"))
+        if not facts["cpu_compiled"]:
+            slower = "reference operators on plain torch, slower: this processor has no AVX2"
+            rows.append(("  on the CPU", slower))
     rows.append(("CUDA device", ", ".join(cuda["devices"]) or "none"))
     rows.append(("  can be used now", f"no: {cuda['problem']}" if cuda["problem"] else "yes"))
     rows.append(("cache", facts["cache"]))

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from linscope_cuda import _native
+from linscope_cuda.checks import pool_sizes
 from linscope_cuda.reference import is_channels_last, wide_dtype
 
 from .client import Emulator, Result
@@ -170,12 +170,7 @@ class Operators:
 
     def max_pool2d_scope(self, x, references, kernel, stride, padding, dilation, ceil_mode):
         last, window = is_channels_last(x), (kernel, stride, padding, dilation)
-        size = [
-            _native.pool_size(
-                x.shape[2 + d], kernel[d], stride[d], padding[d], dilation[d], ceil_mode
-            )
-            for d in (0, 1)
-        ]
+        size = list(pool_sizes(x.shape[2:], window, ceil_mode))
         code = torch.uint8 if kernel[0] * kernel[1] <= 256 else torch.int32
         y = Output("y", (*x.shape[:2], *size), x.dtype, last)
         decision = Output("decision", (references, x.shape[1], *size), code, last)

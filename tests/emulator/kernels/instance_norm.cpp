@@ -17,7 +17,8 @@ NormShape norm_shape(Arguments& a) {
 const Launcher instance_norm_scope("instance_norm_scope", [](Arguments& a) {
   const NormShape shape = norm_shape(a);
   a.dispatch([&]<typename T>() {
-    const T *x = a.buffer(), *weight = a.buffer(), *bias = a.buffer();
+    const T* x = a.buffer();
+    const wide_t<T>*weight = a.buffer(), *bias = a.buffer();
     T* y = a.buffer();
     wide_t<T>*mean = a.buffer(), *rstd = a.buffer();
     launch_instance_norm_scope(shape, x, weight, bias, a.real(), y, mean, rstd, a.integer(),
@@ -39,8 +40,7 @@ const Launcher instance_norm_scope_backward("instance_norm_scope_backward", [](A
   const NormShape shape = norm_shape(a);
   a.dispatch([&]<typename T>() {
     const T *grad_y = a.buffer(), *x = a.buffer();
-    const wide_t<T>*mean = a.buffer(), *rstd = a.buffer();
-    const T* weight = a.buffer();
+    const wide_t<T>*mean = a.buffer(), *rstd = a.buffer(), *weight = a.buffer();
     T* grad_x = a.buffer();
     wide_t<T>*sum_g = a.buffer(), *sum_gx = a.buffer();
     launch_instance_norm_scope_backward(shape, grad_y, x, mean, rstd, weight, grad_x, sum_g, sum_gx,
