@@ -120,8 +120,9 @@ class LinearInterpreter(MatrixFreeOperator):
         tape = tape_file.load(network, path)
         op = cls.__new__(cls)
         op.network, op.policy, op.max_bytes = network, tape.policy, max_bytes
-        op.storage, op.differentiable, op._watch, op._stop = "tape", False, False, None
+        op.storage, op.differentiable, op._watch, op._stop = "tape", False, True, None
         op._start(tape)
+        op._tried = {1}  # the file does not say whether its network takes batches
         return op
 
     def _start(self, tape: Tape) -> None:

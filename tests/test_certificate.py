@@ -221,6 +221,16 @@ def test_a_network_that_answers_by_the_number_of_samples_runs_one_at_a_time(stor
     assert torch.equal(op.filter(v), want) and torch.equal(op.transpose(v), want)
 
 
+def test_a_tape_from_a_file_is_tried_with_every_batch(tmp_path):
+    x0, v = torch.randn(1, 4, 6).double(), torch.randn(2, 4, 6).double()
+    with pytest.warns(UserWarning, match="one at a time"):
+        op = ls.LinearInterpreter(Mixes(), x0)
+    op.tape.save(tmp_path / "mixes.tape")
+    loaded = ls.LinearInterpreter.from_tape(Mixes(), tmp_path / "mixes.tape")
+    with pytest.warns(UserWarning, match="one at a time"):
+        assert torch.equal(loaded.filter(v), op.filter(v))
+
+
 class Flipped(nn.Module):
     def forward(self, x):
         return F.relu(x.flip(0))

@@ -367,7 +367,7 @@ def test_register_rule(sinc_rule):
         op = ls.LinearInterpreter(Sinc(), x0, storage=storage)
         assert relative(op.todense(), torch.diag((torch.sinc(x0) / x0)[0])) < 1e-15
     ls.register_rule(torch.sinc, lambda freeze, x: 3 * x, policy="taylor")
-    with pytest.raises(ls.CertificateError, match=r"dh\(x0\)\^T F a .*sinc in Sinc"):
+    with pytest.raises(ls.CertificateError, match=r"sinc in Sinc"):
         ls.LinearInterpreter(Sinc(), x0, policy="taylor")
     op = ls.LinearInterpreter(Sinc(), x0, policy="taylor", check=False)
     assert op.todense()[0, 0] == 3
