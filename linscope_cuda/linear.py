@@ -149,7 +149,9 @@ def _only_probes(value: Any, probes: CountProbes) -> Any:
         kept = [_only_probes(v, probes) for v in value]
         same = all(a is b for a, b in zip(value, kept, strict=True))
         return value if same else type(value)(kept)
-    return type(value)(0) if isinstance(value, Number) else value  # NumPy's are such too
+    if isinstance(value, Number):  # NumPy's are such too
+        return type(value)(0)  # pyright: ignore[reportCallIssue]
+    return value
 
 
 def _batch_norm(function: Callable, probes: CountProbes, args: tuple, kwargs: dict) -> Any:

@@ -41,7 +41,7 @@ def _false(*args: Any) -> bool:
 TRANSPARENT: dict[Any, Callable[..., Any]] = {
     torch.detach: _same,
     Tensor.detach: _same,
-    Tensor.data.__get__: _same,  # pyright: ignore[reportFunctionMemberAccess]
+    Tensor.data.__get__: _same,  # pyright: ignore
     torch.detach_: _itself,
     Tensor.detach_: _itself,
     Tensor.requires_grad_: _itself,
@@ -69,7 +69,7 @@ def running_function(frame: Any) -> str | None:
         given = frame.f_locals
         context = next((v for v in given.values() if isinstance(v, BackwardCFunction)), None)
         if context is not None:
-            return context._forward_cls.__name__
+            return _made_of(context).__name__
         if frame.f_code.co_name == "forward" and not isinstance(given.get("self"), nn.Module):
             # A forward without a context; before Python 3.11 its class is not to be seen.
             return getattr(frame.f_code, "co_qualname", "a custom Function").removesuffix(
@@ -77,6 +77,10 @@ def running_function(frame: Any) -> str | None:
             )
         frame = frame.f_back
     return None
+
+
+def _made_of(node: BackwardCFunction) -> type:
+    return node._forward_cls  # pyright: ignore[reportAttributeAccessIssue]
 
 
 def foreign_functions(y: Tensor) -> Iterator[str]:
@@ -90,6 +94,6 @@ def foreign_functions(y: Tensor) -> Iterator[str]:
         seen.add(node)
         left += [before for before, _ in node.next_functions]
         if isinstance(node, BackwardCFunction):
-            function = node._forward_cls
+            function = _made_of(node)
             if function.__module__.partition(".")[0] != ours:
                 yield function.__name__

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -114,12 +115,16 @@ class MultiHeadAttention:
             raise ValueError("attention with dropout is random; call model.eval()")
         if query.dim() != 3:
             raise UnscopedOperation("attention wants a batch: (length, samples, features)")
+        weights: Any  # of query, key and value
         if use_separate_proj_weight:
             weights = (q_proj_weight, k_proj_weight, v_proj_weight)
         else:
             weights = in_proj_weight.chunk(3)
         biases = (None,) * 3 if in_proj_bias is None else in_proj_bias.chunk(3)
-        q, k, v = map(F.linear, (query, key, value), weights, biases)
+        q, k, v = (
+            F.linear(x, weight, bias)
+            for x, weight, bias in zip((query, key, value), weights, biases, strict=True)
+        )
         if bias_k is not None:
             k, v = (
                 torch.cat([t, more.expand(1, *t.shape[1:])])

@@ -20,11 +20,12 @@ def push_forward(h: Callable[..., Any], at: Tensors, tangents: Tensors) -> tuple
     UnscopedOperation where it has neither.
     """
     try:
-        return torch.func.jvp(h, at, tangents)
+        y, moved, *_ = torch.func.jvp(h, at, tangents)
+        return y, moved
     except NotImplementedError:  # what torch raises for want of a formula
         pass
     try:
-        y, pull_back = torch.func.vjp(h, *at)
+        y, pull_back, *_ = torch.func.vjp(h, *at)
         return y, torch.func.vjp(pull_back, _each(torch.zeros_like, y))[1](tangents)[0]
     except RuntimeError as error:
         raise UnscopedOperation(f"torch has no derivative to expand it by: {error}") from error
@@ -41,7 +42,7 @@ class _Derivative(Function):
 
     @staticmethod
     def backward(ctx, *grads):
-        y, pull_back = torch.func.vjp(ctx.h, *ctx.saved_tensors)
+        y, pull_back, *_ = torch.func.vjp(ctx.h, *ctx.saved_tensors)
         return None, None, *pull_back(grads if isinstance(y, tuple) else grads[0])
 
 
