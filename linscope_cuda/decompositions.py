@@ -40,7 +40,7 @@ def _unpack(decision: Tensor, bits: int, x: Tensor, channels_last: bool) -> Tens
 
 def _apply(function: Callable, pieces: Tensor, x: Tensor, constants: tuple, last: bool) -> Tensor:
     y = function(pieces, reference.by_reference(x, pieces.shape[0]), *constants)
-    return y.reshape(x.shape).contiguous(memory_format=reference.memory_format(last))
+    return reference.dense(y.reshape(x.shape), last)
 
 
 def relu_frozen(x: Tensor, decision: Tensor, negative_slope: float, channels_last: bool) -> Tensor:

@@ -179,10 +179,10 @@ def test_a_decision_may_lie_anywhere_in_memory():
         assert torch.equal(run(x, decision), ops.relu_frozen(x, bits) + 1)
 
 
-@pytest.mark.parametrize("shape", [(3, 5, 7), (8,), (2, 3), (4, 16, 2), (1, 1, 33)])
+@pytest.mark.parametrize("shape", [(3, 5, 7), (8,), (2, 3), (4, 16, 2), (1, 1, 33), (3, 2, 5, 4)])
 def test_decompositions_are_the_specification(shape):
     x0, x = tensor((2, *shape), 0), tensor((6, *shape), 1)
-    for last in {False, len(shape) == 3}:
+    for last in {False, len(shape) in (3, 4)}:
         _, bits = ls.reference.relu_scope(x0, 2, 0.1, last)
         _, pieces = ls.reference.clamp_scope(x0, 2, -0.3, 0.7, last)
         for name, arguments in (
