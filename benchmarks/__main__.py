@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 
 import linscope_cuda as ls
-from linscope_cuda.report.info import cuda_problem
+from linscope_cuda.study.info import cuda_problem
 
 from . import fits, kernels, ledger, memory, products, scaling, storage, svd, timing
 from .tables import aligned

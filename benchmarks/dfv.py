@@ -16,9 +16,9 @@ from torch import Tensor, nn
 from torch._C import DisableTorchFunction
 
 import linscope_cuda as ls
-from linscope_cuda.interception import Interception
-from linscope_cuda.linear import Linear
+from linscope_cuda.capture.interception import Interception
 from linscope_cuda.rules import Fused
+from linscope_cuda.rules.linear import Linear
 
 
 class _Record(Interception):

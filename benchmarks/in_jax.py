@@ -12,7 +12,7 @@ import torch
 from jax import lax
 from torch import Tensor, fx, nn
 
-from linscope_cuda.ops import pair
+from linscope_cuda.operators.functions import pair
 
 Array = Any
 _NCHW = ("NCHW", "OIHW", "NCHW")

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from linscope_cuda import reference
+from linscope_cuda.operators import reference
 
 from . import eager
 from .timing import give_back, timings

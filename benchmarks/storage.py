@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
 
-from linscope_cuda.replay import Record
+from linscope_cuda.capture.record import Record
 from linscope_cuda.zoo import networks
 
 from . import eager

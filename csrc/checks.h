@@ -1,4 +1,4 @@
-// What every operator asks of its arguments before any work. linscope_cuda/checks.py asks the same
+// What every operator asks of its arguments before any work. linscope_cuda/operators/checks.py asks the same
 // where no kernel does.
 #pragma once
 

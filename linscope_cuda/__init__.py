@@ -9,18 +9,13 @@ with ls.patch(model) as scoped:         # the paper's doubled batch
     y = scoped(torch.cat([x0, x1]))
 """
 
-from . import decompositions, ops, reference, sharding, zoo
-from .attack import Attack, fgsm
-from .certificate import Certificate, CertificateError
-from .fields import Field, Fields, fields
-from .interpreter import LinearInterpreter
-from .ledger import Ledger, ledger
-from .operator import MatrixFreeOperator, MatrixOperator
-from .patch import patch
-from .policy import Policy
-from .rules import UnscopedOperation, register_rule
-from .scipy_operator import from_scipy
-from .scopes import (
+from . import zoo
+from .capture.doubled_batch import patch
+from .capture.stamp import StaleTape
+from .capture.tape import Tape, TapeMismatch
+from .frozen.certificate import Certificate, CertificateError
+from .frozen.interpreter import LinearInterpreter
+from .layers import (
     GELUScope,
     HardtanhScope,
     InstanceNorm2dScope,
@@ -34,11 +29,18 @@ from .scopes import (
     SiLUScope,
     TanhScope,
 )
-from .stamp import StaleTape
-from .svd import SVD, svd
-from .sweep import Sweep, open_sweep, sweep
-from .tape import Tape, TapeMismatch
-from .votes import pixel_discussion, pixel_votes
+from .linalg.operator import MatrixFreeOperator, MatrixOperator
+from .linalg.scipy import from_scipy
+from .linalg.svd import SVD, svd
+from .operators import decompositions, reference, sharding
+from .operators import functions as ops
+from .rules import UnscopedOperation, register_rule
+from .rules.policy import Policy
+from .study.attack import Attack, fgsm
+from .study.fields import Field, Fields, fields
+from .study.ledger import Ledger, ledger
+from .study.sweep import Sweep, open_sweep, sweep
+from .study.votes import pixel_discussion, pixel_votes
 
 __version__ = "0.1.0"
 

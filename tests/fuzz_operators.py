@@ -403,7 +403,7 @@ def _same_layout(a: Tensor, b: Tensor) -> bool:
 
 def _fault(name: str, args: list) -> tuple[bool, str]:
     """Whether the call was refused, and what is wrong with what came of it, if anything."""
-    from linscope_cuda import checks, reference
+    from linscope_cuda.operators import checks, reference
 
     operator = getattr(torch.ops.linscope, name)
     specified = {**reference.OPERATORS, **reference.IN_PLACE}[name]
@@ -459,7 +459,7 @@ def _make_calls(path: str, calls: int, seed: int) -> int:
     load(path)
     import linscope_cuda
 
-    assert linscope_cuda._native.CPU_COMPILED
+    assert linscope_cuda.operators.native.CPU_COMPILED
     fuzzer, refused, faults = Fuzzer(seed), 0, 0
     for number in range(calls):
         name, args = fuzzer.call()

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.autograd import forward_ad
 
-from linscope_cuda import reference
+from linscope_cuda.operators import reference
 
 NATIVE = torch.ops.linscope
 REFERENCES = 2

@@ -21,9 +21,8 @@ from safetensors.torch import save_file
 from torch import nn
 
 import linscope_cuda as ls
-from linscope_cuda import tape_file
-
-HEADER = tape_file._HEADER
+from linscope_cuda.capture.tape import HEADER
+from linscope_cuda.files import digest
 
 
 class Chosen(nn.Module):
@@ -80,7 +79,7 @@ def write(path, header, tensors):
     tensors = {name: t.contiguous().clone() for name, t in tensors.items()}
     if isinstance(header, dict):
         header = {k: v for k, v in header.items() if k != "digest"}
-        header["digest"] = tape_file._digest(header, tensors)
+        header["digest"] = digest(json.dumps(header, sort_keys=True), tensors)
     save_file(tensors, path, {HEADER: json.dumps(header)})
 
 

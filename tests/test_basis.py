@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from linscope_cuda.svd.basis import grown, orthonormal
+from linscope_cuda.linalg.svd.basis import grown, orthonormal
 
 
 def gaussian(*shape):

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from linscope_cuda import reference
+from linscope_cuda.operators import reference
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))

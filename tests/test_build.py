@@ -13,8 +13,9 @@ import pytest
 import torch
 
 import linscope_cuda as ls
-from linscope_cuda import _native, reference
-from linscope_cuda.report import info
+from linscope_cuda.operators import native as _native
+from linscope_cuda.operators import reference
+from linscope_cuda.study import info
 
 ROOT = Path(__file__).parents[1]
 
@@ -32,7 +33,7 @@ def has_kernel(name, key):
 
 def test_kernels_are_registered_for_what_was_built():
     assert _native.COMPILED and _native.CPU_COMPILED, "the tests want the compiled operators"
-    from linscope_cuda import _C  # pyright: ignore[reportAttributeAccessIssue]
+    from linscope_cuda import _C
 
     for name in reference.OPERATORS:
         assert has_kernel(name, "CPU")
@@ -43,7 +44,7 @@ def test_kernels_are_registered_for_what_was_built():
 def test_a_demanded_cuda_build_is_there():
     if os.environ.get("LINSCOPE_CUDA") != "1":
         pytest.skip("LINSCOPE_CUDA=1 does not demand CUDA kernels here")
-    from linscope_cuda import _C  # pyright: ignore[reportAttributeAccessIssue]
+    from linscope_cuda import _C
 
     assert _C.cuda_version == torch.version.cuda and "9.0" in _C.cuda_architectures
 
@@ -147,7 +148,7 @@ def test_a_processor_without_avx2_keeps_all_but_the_cpu_loops():
 @x86
 @pytest.mark.skipif(shutil.which("objdump") is None, reason="objdump reads the machine code")
 def test_what_every_processor_loads_has_no_instruction_of_avx():
-    from linscope_cuda import _C, _cpu  # pyright: ignore[reportAttributeAccessIssue]
+    from linscope_cuda import _C, _cpu
 
     for library, has in ((_C, False), (_cpu, True)):
         code = subprocess.run(

@@ -10,7 +10,7 @@ from torch import nn
 from torch.utils._python_dispatch import _disable_current_modes
 
 import linscope_cuda as ls
-from linscope_cuda.certificate import _generator, _probe, quick
+from linscope_cuda.frozen.certificate import _generator, _probe, quick
 
 
 @pytest.mark.parametrize("storage", ["tape", "none"])

@@ -11,8 +11,9 @@ from commands import everything, in_zoo, refused, tiny
 from PIL import Image
 
 import linscope_cuda as ls
-from linscope_cuda import _native, cli
-from linscope_cuda.report import info
+from linscope_cuda import cli
+from linscope_cuda.operators import native as _native
+from linscope_cuda.study import info
 from linscope_cuda.zoo import weights
 
 

@@ -20,7 +20,7 @@ from linscope_cuda.report.panels import Panel, sheet
 from linscope_cuda.zoo import Network
 
 ROOT = Path(__file__).parents[1]
-SWEEP = sys.modules["linscope_cuda.sweep"]  # ls.sweep is the function
+SWEEP = sys.modules["linscope_cuda.study.sweep"]  # ls.sweep is the function
 
 
 def edges() -> Network:
@@ -136,7 +136,7 @@ def test_a_killed_command_goes_on(here, capsys):
         import os, pathlib, signal, sys
         sys.path.insert(0, TESTS)
         from commands import cli, tiny, weights
-        sys.modules["linscope_cuda.sweep"]._SUMMARY_BLOCK = 4
+        sys.modules["linscope_cuda.study.sweep"]._SUMMARY_BLOCK = 4
         weights.NETWORKS["tiny"] = tiny
         rename = pathlib.Path.replace
         def once(self, target):

@@ -12,7 +12,7 @@ from torch import nn
 
 import linscope_cuda as ls
 from linscope_cuda import cli
-from linscope_cuda.report.survey import FromPixels, accounts, raw_pixels
+from linscope_cuda.study.survey import FromPixels, accounts, raw_pixels
 from linscope_cuda.zoo import Network
 
 

@@ -15,7 +15,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.fx.experimental.proxy_tensor import make_fx
 
 import linscope_cuda as ls
-from linscope_cuda import ops
+from linscope_cuda.operators import functions as ops
 
 CASES = cases()
 

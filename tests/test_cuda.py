@@ -8,7 +8,7 @@ from networks import Image, build, example
 from torch import Tensor
 
 import linscope_cuda as ls
-from linscope_cuda import ops
+from linscope_cuda.operators import functions as ops
 
 pytestmark = pytest.mark.cuda
 

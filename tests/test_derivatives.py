@@ -5,7 +5,8 @@ import torch
 from operators import NATIVE, TRANSFORMS, cases, tensor
 from torch.autograd import gradcheck, gradgradcheck
 
-from linscope_cuda import ops, reference
+from linscope_cuda.operators import functions as ops
+from linscope_cuda.operators import reference
 
 CASES = cases()
 

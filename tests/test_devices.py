@@ -11,7 +11,7 @@ from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 import linscope_cuda as ls
-from linscope_cuda import interpreter
+from linscope_cuda.frozen import interpreter
 
 SECOND = torch.device("cuda", 1)
 

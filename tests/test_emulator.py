@@ -16,7 +16,7 @@ from emulator.client import emulator
 from emulator.operators import DTYPES, Operators
 from torch import Tensor
 
-from linscope_cuda import reference
+from linscope_cuda.operators import reference
 
 pytestmark = pytest.mark.skipif(build.missing() is not None, reason=str(build.missing()))
 

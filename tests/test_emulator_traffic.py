@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from linscope_cuda.reference import memory_format, wide_dtype
+from linscope_cuda.operators.reference import memory_format, wide_dtype
 
 pytestmark = pytest.mark.skipif(build.missing() is not None, reason=str(build.missing()))
 

@@ -8,7 +8,7 @@ from networks import Gated, build, example
 from torch import nn
 
 import linscope_cuda as ls
-from linscope_cuda.fields import counterpart, distances, reach
+from linscope_cuda.study.fields import counterpart, distances, reach
 
 
 class Enlarging(nn.Module):

@@ -4,7 +4,8 @@ import pytest
 import torch
 from place import here
 
-from linscope_cuda import ops, reference
+from linscope_cuda.operators import functions as ops
+from linscope_cuda.operators import reference
 
 pytestmark = pytest.mark.usefixtures("device")
 

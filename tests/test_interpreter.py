@@ -233,7 +233,7 @@ def test_cuda_runs_without_tf32_and_leaves_the_flags_as_they_were():
 
 
 def test_precision_flags_are_set_within_and_restored(monkeypatch):
-    from linscope_cuda.network import _full_precision
+    from linscope_cuda.capture.model import _full_precision
 
     matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
     monkeypatch.setattr(cudnn, "benchmark", True)

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 import linscope_cuda as ls
-from linscope_cuda.svd import lanczos
+from linscope_cuda.linalg.svd import lanczos
 
 
 def matrix(spectrum, N, n, seed=0):

@@ -10,7 +10,8 @@ import torch
 from place import here
 from torch import Tensor
 
-from linscope_cuda import ops, reference
+from linscope_cuda.operators import functions as ops
+from linscope_cuda.operators import reference
 
 pytestmark = pytest.mark.usefixtures("device")
 

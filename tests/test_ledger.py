@@ -8,7 +8,7 @@ from place import here
 from torch import Tensor, nn
 
 import linscope_cuda as ls
-from linscope_cuda.linear import LINEAR
+from linscope_cuda.rules.linear import LINEAR
 
 NETWORKS = [*PIECEWISE, Gated]
 

@@ -10,7 +10,7 @@ from networks import Image, Spellings, build, example
 from torch import nn
 
 import linscope_cuda as ls
-from linscope_cuda.memory import Meter, peak_bytes
+from linscope_cuda.frozen.memory import Meter, peak_bytes
 from linscope_cuda.zoo import networks
 
 MIB = 2**20

@@ -8,7 +8,8 @@ import torch.nn.functional as F
 from place import here
 from torch.autograd import gradcheck, gradgradcheck
 
-from linscope_cuda import ops, reference
+from linscope_cuda.operators import functions as ops
+from linscope_cuda.operators import reference
 
 pytestmark = pytest.mark.usefixtures("device")
 

@@ -6,7 +6,10 @@ import math
 import pytest
 import torch
 
-from linscope_cuda import _native, cli, reference, selftest
+from linscope_cuda import cli
+from linscope_cuda.operators import native as _native
+from linscope_cuda.operators import reference
+from linscope_cuda.study import selftest
 
 
 def checks(device="cpu"):

@@ -9,7 +9,7 @@ from torch import nn
 
 import linscope_cuda as ls
 from linscope_cuda.report import BadInput
-from linscope_cuda.report.survey import (
+from linscope_cuda.study.survey import (
     Account,
     FromPixels,
     Moments,

@@ -8,8 +8,8 @@ import pytest
 import torch
 from tqdm.auto import tqdm
 
-from linscope_cuda.operator import MatrixFreeOperator, MatrixOperator
-from linscope_cuda.svd import METHODS, svd
+from linscope_cuda.linalg.operator import MatrixFreeOperator, MatrixOperator
+from linscope_cuda.linalg.svd import METHODS, svd
 
 
 def randn(*shape, seed=0):

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 import linscope_cuda as ls
-from linscope_cuda.svd import lanczos
-from linscope_cuda.svd.bounds import angles, clusters, value_bounds
+from linscope_cuda.linalg.svd import lanczos
+from linscope_cuda.linalg.svd.bounds import angles, clusters, value_bounds
 
 EPS = torch.finfo(torch.float64).eps
 

@@ -12,7 +12,7 @@ import safetensors.torch
 import torch
 
 import linscope_cuda as ls
-from linscope_cuda.svd import lanczos, state
+from linscope_cuda.linalg.svd import lanczos, state
 
 ROOT = Path(__file__).parents[1]
 OPTIONS = {"k": 6, "tol": 1e-9, "block": 4, "progress": False}
@@ -65,7 +65,7 @@ CHILD = """
     import os, signal, sys
     sys.path.insert(0, {tests!r})
     import test_svd_checkpoint as t
-    from linscope_cuda.svd import checkpoint, lanczos, state
+    from linscope_cuda.linalg.svd import lanczos, state
     state._SAVING, lanczos._ROWS = float("inf"), 40
     kill = lambda *ignored: os.kill(os.getpid(), signal.SIGKILL)
     {how}
@@ -80,7 +80,7 @@ MOMENTS = {
         global count
         count += 1
         count == {iteration} and (os.truncate(number, 1000), kill())
-    checkpoint.os.fsync = fsync""",
+    os.fsync = fsync""",
     "before it is renamed": """
     count, replace = 0, os.replace
     def counted(*paths):
@@ -88,7 +88,7 @@ MOMENTS = {
         count += 1
         count == {iteration} and kill()
         replace(*paths)
-    checkpoint.os.replace = counted""",
+    os.replace = counted""",
 }
 
 

@@ -146,7 +146,7 @@ def test_a_header_without_end_is_refused(chosen):
     safetensors.torch.save_file(tensors, path, {HEADER: "[" * 200_000})
     with pytest.raises(ValueError, match="is damaged or no tape"):
         ls.LinearInterpreter.from_tape(model, path)
-    safetensors.torch.save_file(tensors, path, {HEADER: json.dumps({"format": 1}) + "x"})
+    safetensors.torch.save_file(tensors, path, {HEADER: json.dumps({"format": 2}) + "x"})
     with pytest.raises(ValueError, match="is damaged or no tape"):
         ls.LinearInterpreter.from_tape(model, path)
 

@@ -7,9 +7,9 @@ import json
 from collections import Counter
 from typing import Any
 
-from ..certificate import Certificate, CertificateError
-from ..interpreter import LinearInterpreter
-from ..report.freezing import fitted, freezable, plain
+from ..frozen.certificate import Certificate, CertificateError
+from ..frozen.interpreter import LinearInterpreter
+from ..study.photos import fitted, freezable, plain
 from .command import (
     DEVICE,
     DTYPE,

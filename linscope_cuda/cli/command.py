@@ -14,10 +14,10 @@ import torch
 from tqdm import tqdm
 
 from .. import zoo
-from ..policy import POLICIES
 from ..report import BadInput
-from ..report.freezing import DEFAULT_SIZE, MOST_TRIPLETS, SIZES, out_of_memory
-from ..report.info import cuda_problem
+from ..rules.policy import POLICIES
+from ..study.info import cuda_problem
+from ..study.photos import DEFAULT_SIZE, MOST_TRIPLETS, SIZES, out_of_memory
 
 Options = dict[tuple[str, ...], dict[str, Any]]
 

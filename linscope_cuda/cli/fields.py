@@ -6,11 +6,11 @@ import argparse
 import json
 from typing import Any
 
-from ..fields import Field, Fields, corresponding, fields
 from ..report import BadInput, publish, require_writable
-from ..report.field import detailed_pixel
 from ..report.field_sheet import field_sheet
-from ..report.system import System
+from ..study.close_up import detailed_pixel
+from ..study.fields import Field, Fields, corresponding, fields
+from ..study.system import System
 from .command import (
     PIXEL,
     Command,

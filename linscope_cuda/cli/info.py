@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 
-from ..report.info import info, report
+from ..study.info import info, report
 from .command import Command, json_option
 
 

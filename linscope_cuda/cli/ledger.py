@@ -16,9 +16,9 @@ from PIL import Image
 from .. import zoo
 from ..report import BadInput, require_writable
 from ..report.charts import contributions
-from ..report.freezing import SCORES_SIZE, require_photo, resized
-from ..report.survey import DEFINITIONS, Account, FromPixels, Survey, accounts, raw_pixels
 from ..report.writing import staged
+from ..study.photos import SCORES_SIZE, require_photo, resized
+from ..study.survey import DEFINITIONS, Account, FromPixels, Survey, accounts, raw_pixels
 from .command import (
     DEVICE,
     DTYPE,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 
-from .. import selftest
+from ..study import selftest
 from .command import DEVICE, Command, check_device, json_option
 
 

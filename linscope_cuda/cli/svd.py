@@ -9,13 +9,13 @@ from typing import Any
 
 import torch
 
+from ..linalg.svd import METHODS, SVD, Step, svd
 from ..report import BadInput, pictures, publish, require_writable
-from ..report.freezing import require_triplets
 from ..report.spectrum import Spectrum, convergence, energy_curve, spectrum
-from ..report.system import System
-from ..report.tour import ANGLE, MAX_PASSES, SEED, TOLERANCE
 from ..report.triplet_sheet import triplet_sheet
-from ..svd import METHODS, SVD, Step, svd
+from ..study.photos import require_triplets
+from ..study.system import System
+from ..study.tour import ANGLE, MAX_PASSES, SEED, TOLERANCE
 from .command import (
     TRIPLETS,
     Command,

@@ -8,11 +8,11 @@ import os
 from pathlib import Path
 from typing import Any
 
-from ..fields import checked_reach
 from ..report import BadInput, publish, require_writable
 from ..report.field_sheet import sweep_sheet
-from ..report.system import System
-from ..sweep import KINDS, StoreError, Sweep, sweep
+from ..study.fields import checked_reach
+from ..study.sweep import KINDS, StoreError, Sweep, sweep
+from ..study.system import System
 from .command import (
     Command,
     Options,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from ..report.system import System, frozen
+from ..study.system import System, frozen
 from .command import (
     DEVICE,
     DTYPE,

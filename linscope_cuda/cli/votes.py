@@ -13,14 +13,14 @@ import torch
 from torch import Tensor
 
 from .. import zoo
-from ..interpreter import LinearInterpreter
+from ..frozen.interpreter import LinearInterpreter
 from ..report import BadInput, publish, require_writable
 from ..report.charts import Label, ballot, robust_scale
-from ..report.freezing import SCORES_SIZE, interpreter, require_photo, resized, scores
 from ..report.pictures import photo as draw_photo
 from ..report.pictures import signed
-from ..report.survey import raw_pixels
-from ..votes import pixel_discussion, poll
+from ..study.photos import SCORES_SIZE, interpreter, require_photo, resized, scores
+from ..study.survey import raw_pixels
+from ..study.votes import pixel_discussion, poll
 from .command import (
     DEVICE,
     DTYPE,

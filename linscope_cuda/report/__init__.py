@@ -6,11 +6,11 @@ found = explore(zoo.load("pixelshuffle4_x3"), zoo.photo("cat").image, network_na
 publish("my-tour", files(found))    # pictures, and the self-contained tour.html
 """
 
-from .errors import BadInput
+from ..study.errors import BadInput
+from ..study.tour import Field, Score, Tour, explore
 from .gallery import gallery
 from .page import page
 from .summary import summary
-from .tour import Field, Score, Tour, explore
 from .writing import files, publish, require_writable
 
 __all__ = [

@@ -7,12 +7,12 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from ..fields import Field, Fields
-from ..sweep import Sweep
-from .field import _window
+from ..study.close_up import _window
+from ..study.fields import Field, Fields
+from ..study.sweep import Sweep
+from ..study.system import System
 from .gallery import grey
 from .panels import Panel, sheet
-from .system import System
 
 # The few largest coefficients at the probe would leave all others white.
 _SATURATED = 0.001

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..zoo.preprocess import Preprocess
+from ..study.close_up import triplet_windows
+from ..study.tour import Tour
+from ..zoo.preprocess import rgb
 from . import pictures
-from .field import triplet_windows
-from .tour import Tour
 
 # Rows and eigen-inputs of a classifier are noise-like: its few largest coefficients would leave
 # all others pale.
@@ -47,19 +47,6 @@ def gallery(tour: Tour) -> Iterator[Picture]:
     )
     yield from (_scores if tour.is_classifier else _images)(tour)
     yield from _triplets(tour)
-
-
-def rgb(values: Tensor, preprocess: Preprocess) -> Tensor:
-    """A network's picture (3, H, W), in the units of its input, as RGB in 0..1.
-
-    rgb(found.y, found.preprocess)
-    """
-    offset, deviation = (
-        torch.tensor(constants, dtype=values.dtype)[:, None, None]
-        for constants in (preprocess.offset, preprocess.deviation)
-    )
-    pixels = (values * deviation + offset) * (preprocess.divisor / 255)
-    return pixels.flip(0) if preprocess.order == "BGR" else pixels
 
 
 def grey(values: Tensor) -> Tensor:

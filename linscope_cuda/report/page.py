@@ -7,9 +7,9 @@ import math
 from collections.abc import Sequence
 from html import escape
 
+from ..study.tour import METHOD, SEED, TOLERANCE, Tour
 from .gallery import Picture, subscript
 from .sections import FOR_IMAGES, FOR_SCORES, SYSTEM, Section
-from .tour import METHOD, SEED, TOLERANCE, Tour
 
 _STYLE = """
 :root { color-scheme: light; }

@@ -11,8 +11,9 @@ from matplotlib import rc_context
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
 
-from ..operator import MatrixFreeOperator, gaussian, seeded
-from ..svd import SVD, Step
+from ..linalg.operator import MatrixFreeOperator
+from ..linalg.probes import gaussian, seeded
+from ..linalg.svd import SVD, Step
 from .pictures import _CHART, _STYLE, BLUE, DPI, GREY, INK, RED, SLATE, _png, _title
 
 _SEED = 1

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from .tour import METHOD, SEED, TOLERANCE, Tour, norm
+from ..study.tour import METHOD, SEED, TOLERANCE, Tour, norm
 
 
 def summary(tour: Tour) -> dict[str, Any]:

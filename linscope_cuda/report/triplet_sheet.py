@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ..svd import SVD
-from .field import triplet_windows
+from ..linalg.svd import SVD
+from ..study.close_up import triplet_windows
+from ..study.system import System
+from ..study.tour import norm
 from .gallery import grey, subscript
 from .panels import Panel, sheet
-from .system import System
-from .tour import norm
 
 _PER_ROW = 4  # more would be too small to read where the sheet is scaled to a page
 _HEADS = 2  # columns that the first row of a system begins with

@@ -10,10 +10,10 @@ import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from .errors import BadInput
+from ..study.errors import BadInput
+from ..study.tour import Tour
 from .gallery import gallery
 from .page import page
-from .tour import Tour
 
 PAGE = "tour.html"
 PICTURES = "pictures"

@@ -9,8 +9,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from .. import ops
-from ..reference import is_channels_last
+from ..operators import functions as ops
+from ..operators.reference import is_channels_last
 from .checking import outside
 from .entry import Decision, Fused, UnscopedOperation
 

@@ -10,11 +10,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..linear import out_of_place
-from ..policy import POLICIES
 from . import attention, norms, pooling, products, smooth
 from .entry import Entry, Rule, inplace_position, unfrozen
 from .fused import Clamp, Gate, InstanceNorm, LeakyRelu, MaxPool2d, PRelu, Relu
+from .linear import out_of_place
+from .policy import POLICIES
 from .smooth import Decided, Secant
 from .taylor import Taylor
 

@@ -106,3 +106,16 @@ class Preprocess:
         """
         offset, deviation = self.offset[0], self.deviation[0]
         return -offset / deviation, (255 / self.divisor - offset) / deviation
+
+
+def rgb(values: Tensor, preprocess: Preprocess) -> Tensor:
+    """A network's picture (3, H, W), in the units of its input, as RGB in 0..1.
+
+    rgb(found.y, found.preprocess)
+    """
+    offset, deviation = (
+        torch.tensor(constants, dtype=values.dtype)[:, None, None]
+        for constants in (preprocess.offset, preprocess.deviation)
+    )
+    pixels = (values * deviation + offset) * (preprocess.divisor / 255)
+    return pixels.flip(0) if preprocess.order == "BGR" else pixels

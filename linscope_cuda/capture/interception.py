@@ -1,0 +1,375 @@
+"""Every torch function of a running network, caught and told apart: linear, with a rule, or
+refused. The model is not modified.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterable
+from contextlib import nullcontext
+from functools import cached_property
+from itertools import count
+from typing import Any
+
+import torch
+from torch import Tensor, dtype, nn
+from torch._C import DisableTorchFunction
+from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from ..rules import RULES, Entry, Fused, Rule, UnscopedOperation
+from ..rules.linear import LIKE, LINEAR, NEUTRAL, RANDOM, Linear, owner, writes_in_place
+from ..rules.policy import Policy, function_name
+from .transparent import GRADIENT_MODE, TRANSPARENT, normal_mode, running_function
+from .writes import write_over
+
+# Marks of different runs differ: a tensor that a module kept from an earlier run is a constant.
+_TOKENS = count()
+
+
+class Interception(TorchFunctionMode):
+    """Catches every torch function of a network and marks the tensors that depend on its input.
+
+    Functions of constants (weights, buffers) are left alone. Rules see a run as `freeze`: calling
+    it takes a decision, `fused` runs an operator that decides and applies in one.
+    """
+
+    def __init__(self, model: nn.Module, policy: Policy | None = None):
+        super().__init__()
+        self.model = model
+        self.policy = policy or Policy()
+        self.token = next(_TOKENS)
+        self.batch = 0  # samples in the run's input
+        self.handled = 0  # functions being handled; 0 while the model's own code runs
+        self.function: Any = None  # whose rule is at work
+        self.expanding = False  # whether that is under "taylor", and all that it is made of
+        self.watch = False  # look out for operations that pass unseen
+        self.transparent = False  # look through what the model says about derivatives
+        self.gradients = False  # whether the run makes a graph that leads to its input
+        self.hidden: UnscopedOperation | None = None  # the one that was found
+        self.memory: set[int] = set()  # where, while watching, what depends on the input has lain
+        self.calls = 0  # of the model's own code, so far
+        self.names: list[str] | None = None  # of these calls, where wanted
+        self.stop: int | None = None  # the call whose result is the output, in place of the model's
+
+    # ---- What the kinds of runs do differently ----
+
+    def __call__(self, decide: Callable[..., Any], *args: Any) -> Any:
+        """decide(*args) on the references, for all samples: a constant of the frozen network.
+
+        A tensor or a tuple of tensors, the batch first; arguments that do not depend on the
+        network's input are handed on as they are.
+        """
+        raise NotImplementedError
+
+    def fused(self, rule: Fused, *args: Any, **kwargs: Any) -> Tensor:
+        """The rule's scope or frozen operator on this run's samples."""
+        raise NotImplementedError
+
+    def apply(self, rule: Fused, *args: Any, **kwargs: Any) -> Tensor:
+        """What `fused` gives, which depends on the network's input."""
+        y = self.fused(rule, *args, **kwargs)
+        self._mark(y)
+        return y
+
+    def on_linear(self, entry: Linear, func: Any, args: tuple, kwargs: dict) -> Any:
+        return func(*args, **kwargs)
+
+    # ---- The run ----
+
+    def run(self, forward: Callable[[Tensor], Any], x: Tensor) -> Tensor:
+        """forward(x), which calls the model; UnscopedOperation if its output lost the way back."""
+        self.batch, self.calls = len(x), 0
+        self.gradients = self.transparent and torch.is_grad_enabled() and x.requires_grad
+        try:
+            with normal_mode():
+                x = x.clone()  # a network may write into its input
+                self._mark(x)
+                with self, _Watch(self) if self.watch else nullcontext():
+                    y = forward(x)
+        except _Reached as reached:
+            y = reached.value.reshape(self.batch, -1)
+            self._mark(y)
+        except RuntimeError as error:
+            if self.hidden is None:
+                raise
+            raise self.hidden from error  # TorchScript puts one of its own in its place
+        if not isinstance(y, Tensor):
+            raise TypeError(
+                f"the model must return one tensor, it returned {type(y).__name__}; choose one "
+                "with output="
+            )
+        if not self.probes(y):
+            raise UnscopedOperation(
+                "the model's output does not depend on its input through functions that can be "
+                "followed: a custom autograd Function, a compiled graph or NumPy stands between, "
+                "or all that is left of it is frozen (as a softmax at the end is)"
+            )
+        return y.view_as(y)  # without the mark
+
+    def is_probe(self, value: Any) -> bool:
+        """Whether a tensor depends on the network's input in this run."""
+        with DisableTorchFunction():
+            return bool(self.probes(value))
+
+    def probes(self, value: Any) -> int:
+        """How many tensors of an argument depend on the network's input."""
+        if isinstance(value, Tensor):
+            if getattr(value, "_linscope_run", None) == self.token:
+                return 1
+            base = value._base  # somebody may have written into what this is a view of
+            return int(base is not None and getattr(base, "_linscope_run", None) == self.token)
+        if isinstance(value, (tuple, list)):
+            return sum([self.probes(v) for v in value if not isinstance(v, int)])
+        return 0
+
+    def _mark(self, value: Any) -> None:
+        if isinstance(value, Tensor):
+            if value.is_floating_point() or value.is_complex():
+                if self.watch:
+                    self.memory.add(value.untyped_storage().data_ptr())
+                value._linscope_run = self.token  # pyright: ignore[reportAttributeAccessIssue]
+                if value._base is not None:
+                    value._base._linscope_run = self.token  # pyright: ignore
+        elif isinstance(value, tuple | list):
+            for v in value:
+                self._mark(v)
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        kwargs = kwargs or {}
+        if torch.is_inference_mode_enabled():  # the model's own
+            with torch.inference_mode(False), torch.set_grad_enabled(self.gradients):
+                return self.__torch_function__(func, types, args, kwargs)
+        self.handled += 1
+        try:
+            if func in NEUTRAL and len(args) == 1 and not kwargs and func not in TRANSPARENT:
+                return func(*args)
+            probes = [self.probes(a) for a in (args[:1] if func in LIKE else args)]
+            named = {name: self.probes(value) for name, value in kwargs.items()}
+            if self.watch:
+                self._require_no_parameter(func, (*args, *kwargs.values()))
+            if not any(probes) and not any(named.values()):
+                return self._on_constants(func, args, kwargs)
+            if self.transparent and func in TRANSPARENT:
+                result = TRANSPARENT[func](*args, **kwargs)
+                self._mark(result)
+                return result
+            if func in NEUTRAL and not any(probes[1:]) and not any(named.values()):
+                return func(*args, **kwargs)
+            result = self._handle(func, args, kwargs, probes, named)
+        finally:
+            self.handled -= 1
+        if not self.handled:
+            self._count(func, result)
+        return result
+
+    def _count(self, func: Any, result: Any) -> None:
+        if self.names is not None:
+            self.names.append(self.where(func))
+        if self.calls == self.stop:
+            raise _Reached(next(iter(_tensors(result))))
+        self.calls += 1
+
+    def _on_constants(self, func: Any, args: tuple, kwargs: dict) -> Any:
+        if func is GRADIENT_MODE and self.transparent and self.handled == 1:
+            return None
+        if func in RANDOM and kwargs.get("generator") is None:
+            raise UnscopedOperation(
+                f"{self.where(func)} draws other random numbers in each run; keep one draw in a "
+                "buffer of the model, or give it a seeded generator"
+            )
+        return func(*args, **kwargs)
+
+    def _handle(self, func: Any, args: tuple, kwargs: dict, probes: list, named: dict) -> Any:
+        linear, rule = LINEAR.get(func), RULES.get(func)
+        if kwargs.get("out") is not None:
+            raise UnscopedOperation(f"{self.where(func)} writes into out=, which has no rule")
+        if linear is not None and linear.allows(probes, named):
+            self._check_linear(func, args, kwargs)
+            if writes_in_place(func) and not probes[0]:
+                self._require_own(func, args[0])
+            result = self.on_linear(linear, func, args, kwargs)
+            made = args[0] if writes_in_place(func) else result
+            self._require_followed(func, list(_tensors(made)))
+            self._mark(made)
+            return result
+        if rule is not None:
+            if writes_in_place(func) and not probes[0]:
+                raise UnscopedOperation(f"{self.where(func)} writes over a constant")
+            elsewhere = any(probes[1:]) or any(n for k, n in named.items() if k != "input")
+            return self._freeze(rule, func, args, kwargs, elsewhere)
+        if linear is not None:
+            raise UnscopedOperation(
+                f"{self.where(func)} is linear in some of its arguments, but not in those that "
+                "depend on the input here"
+            )
+        raise UnscopedOperation(
+            f"{self.where(func)} is neither linear nor has a rule that says how to freeze it; "
+            "linscope_cuda.register_rule adds one"
+        )
+
+    def _freeze(self, entry: Entry, func: Any, args: tuple, kwargs: dict, elsewhere: bool) -> Any:
+        if not args and "input" in kwargs:
+            args, kwargs = (kwargs["input"],), {k: v for k, v in kwargs.items() if k != "input"}
+        args, kwargs, inplace = entry.without_inplace(args, kwargs)
+        policy = "taylor" if self.expanding else self.policy.default
+        if not self.policy.uniform and not self.expanding:
+            policy = self.policy.choose(function_name(func), self.module_path())
+        outer = self.function, self.expanding
+        self.function, self.expanding = func, policy == "taylor"
+        try:
+            rule = entry.under(policy, elsewhere)
+            if inplace or writes_in_place(func):
+                return self.overwrite(rule, *args, **kwargs)
+            y = self._apply(rule, args, kwargs)
+        except UnscopedOperation as error:
+            raise UnscopedOperation(f"{self.where(func)}: {error}") from error
+        finally:
+            self.function, self.expanding = outer
+        self._require_followed(func, list(filter(self.probes, _tensors(y))))
+        if isinstance(y, Tensor) and not self.probes(y):
+            return y.clone()  # a decision, which the network may write into
+        if entry.is_gate:
+            y._linscope_gate = True  # pyright: ignore[reportAttributeAccessIssue]
+        return y
+
+    def _apply(self, rule: Rule, args: tuple, kwargs: dict) -> Any:
+        if isinstance(rule, Fused):
+            return self.apply(rule, *args, **kwargs)
+        with self:  # what the rule is made of is caught in turn
+            return rule(self, *args, **kwargs)
+
+    def overwrite(self, rule: Rule, target: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        """What a rule makes of a tensor, in that tensor's memory."""
+        source = target
+        if torch.is_grad_enabled():  # a graph may need what is written over
+            self._mark(source := target.clone())
+        return write_over(target, self._apply(rule, (source, *args), kwargs))
+
+    def frozen_factor(self, first: Tensor, second: Tensor, default: str | None = None) -> str:
+        """ "first" or "second": which factor of a product of two activations is the gate."""
+        with DisableTorchFunction():
+            named = self.policy.factor(self.module_path()) if self.policy.factors else default
+            if named or first is second:
+                return named or "second"
+            if first.numel() != second.numel():
+                return "first" if first.numel() < second.numel() else "second"
+            gates = [hasattr(t, "_linscope_gate") for t in (first, second)]
+            if gates[0] != gates[1]:
+                return "first" if gates[0] else "second"
+        raise UnscopedOperation(
+            "of two activations of one size none is known as the gate; name the factor to freeze, "
+            f"linscope_cuda.Policy(factors={{{self.module_path()!r}: 'first' or 'second'}})"
+        )
+
+    def _require_followed(self, func: Any, results: list[Tensor]) -> None:
+        """What depends on the input must be numbers that round no more than others do, and, where
+        there is a graph, be part of it.
+        """
+        if not all(y.is_floating_point() or y.is_complex() for y in results):
+            raise UnscopedOperation(f"{self.where(func)} rounds: it is not linear")
+        if not self.gradients or self.handled > 1 or not results:
+            return
+        if not any(y.requires_grad for y in results):
+            hidden = running_function(sys._getframe(1))
+            raise UnscopedOperation(
+                f"{self.where(func)} cannot be followed backward: it runs in "
+                f"{hidden or 'a block without gradients'}, whose derivative is its own"
+            )
+
+    def _require_no_parameter(self, func: Any, values: Iterable[Any]) -> None:
+        """A Parameter is made out of sight; one of what depends on the input shares its memory."""
+        strangers = (v for v in values if isinstance(v, nn.Parameter) and not self.probes(v))
+        if any(v.untyped_storage().data_ptr() in self.memory for v in strangers):
+            raise UnscopedOperation(
+                f"{self.where(func)} acts on a Parameter made of what depends on the network's "
+                "input; use the tensor itself"
+            )
+
+    def _check_linear(self, func: Any, args: tuple, kwargs: dict) -> None:
+        if kwargs.get("rounding_mode"):
+            raise UnscopedOperation(f"{self.where(func)} rounds: it is not linear")
+        if func in _VIEWS and any(isinstance(v, dtype) for v in (*args[1:], *kwargs.values())):
+            raise UnscopedOperation(f"{self.where(func)} reads bits as another dtype")
+        if kwargs.get("reduce", "add") not in ("add", "sum"):
+            raise UnscopedOperation(f"{self.where(func)} with reduce={kwargs['reduce']!r}")
+        if _random(func, args, kwargs):
+            raise ValueError(f"{self.where(func)} runs in training mode; call model.eval()")
+
+    def _require_own(self, func: Any, target: Tensor) -> None:
+        """What a run writes into must be its own, not the model's."""
+        written = owner(target)
+        attributes = (v for m in self.model.modules() for v in vars(m).values())
+        states = (*self.model.parameters(), *self.model.buffers(), *_tensors(tuple(attributes)))
+        if any(written is t or written.data_ptr() == t.data_ptr() for t in states):
+            raise UnscopedOperation(f"{self.where(func)} writes into the model's own tensor")
+
+    def where(self, func: Any) -> str:
+        """The function's name and the module that called it, for messages and tables."""
+        path = self.module_path()
+        return f"{function_name(func)}{f' in {path}' if path else ''}"
+
+    def module_path(self) -> str:
+        """The innermost module whose forward is running, as named in the model; '' if none is."""
+        frame = sys._getframe(1)
+        while frame is not None:
+            module = frame.f_locals.get("self")
+            if isinstance(module, nn.Module) and id(module) in self._paths:
+                return self._paths[id(module)]
+            frame = frame.f_back
+        return ""
+
+    @cached_property
+    def _paths(self) -> dict[int, str]:
+        return {id(m): name or type(m).__name__ for name, m in self.model.named_modules()}
+
+
+class _Reached(Exception):
+    """The call at which a run was to stop, with its result."""
+
+    def __init__(self, value: Tensor):
+        super().__init__()
+        self.value = value
+
+
+class _Watch(TorchDispatchMode):
+    """Refuses operations on what depends on the network's input, out of sight of its functions."""
+
+    def __init__(self, run: Interception):
+        super().__init__()
+        self.run = run
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        if not self.run.handled and any(map(self.run.probes, args)):
+            self.run.hidden = UnscopedOperation(
+                f"{func} in {self.run.module_path() or 'the model'} acts on what depends on the "
+                "network's input, out of sight: a C++ extension or a scripted function runs there"
+            )
+            raise self.run.hidden
+        return func(*args, **(kwargs or {}))
+
+
+def entries(x: Tensor) -> int:
+    """The length of the first dimension, where the samples must be."""
+    if x.dim() == 0:
+        raise UnscopedOperation(
+            "a single number decides for the whole batch; samples must stay apart in the first "
+            "dimension"
+        )
+    return len(x)
+
+
+_VIEWS = {Tensor.view, Tensor.view_as}
+
+
+def _tensors(value: Any) -> Iterable[Tensor]:
+    values = value if isinstance(value, tuple | list) else (value,)
+    return (v for v in values if isinstance(v, Tensor))
+
+
+def _random(func: Any, args: tuple, kwargs: dict) -> bool:
+    """Whether a functional dropout or batch norm was called in its training mode."""
+    name = getattr(func, "__name__", "")
+    if "dropout" in name:
+        return bool(kwargs.get("training", args[2] if len(args) > 2 else True))
+    return name == "batch_norm" and bool(kwargs.get("training", len(args) > 5 and args[5]))

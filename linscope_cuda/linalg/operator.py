@@ -1,0 +1,406 @@
+"""Matrix-free algebra: what every linear operator of the package can do, written once.
+
+An author writes two products for batches of probes, `_matmat` (F X) and `_rmatmat` (F^T U).
+`MatrixFreeOperator` makes a matrix of them: shapes, formats, checks, chunks, rows and columns,
+`@`, `.T`, sums, compositions, scipy, the dense matrix and the adjoint test.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial, reduce
+from numbers import Real
+from operator import index as as_int
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .probes import Shape, batch_of, flat_indices, gaussian, seeded
+
+if TYPE_CHECKING:
+    from scipy.sparse.linalg import LinearOperator
+
+Product = Callable[[Tensor], Tensor]
+
+# Unit probes made at a time where the operator itself sets no limit.
+_IMPULSES = 256
+
+
+class MatrixFreeOperator(ABC):
+    """A real linear map F between two kinds of tensors, known only by its products.
+
+    `input_shape` and `output_shape` leave out the batch; `shape` is (N, n), F as a matrix over
+    flattened tensors. Probes come in batches (K, *input_shape), in the operator's `dtype` and on
+    its `device`; at most `max_batch` of them (None: all) are computed at once. Gradients flow
+    through the products if they do through `_matmat` and `_rmatmat`.
+    A wrong type or dtype raises TypeError, a wrong device or shape ValueError, before any work.
+
+        op = MatrixOperator(torch.eye(12), input_shape=(3, 2, 2))
+        op.columns([(0, 1, 1)]).shape    # (1, 12)
+    """
+
+    __array_ufunc__ = None  # numpy leaves `*` and `@` to this class
+
+    def __init__(
+        self,
+        input_shape: Iterable[int],
+        output_shape: Iterable[int],
+        dtype: torch.dtype,
+        device: torch.device | str,
+        max_batch: int | None = None,
+    ) -> None:
+        self.input_shape: Shape = tuple(map(as_int, input_shape))
+        self.output_shape: Shape = tuple(map(as_int, output_shape))
+        self.shape = (math.prod(self.output_shape), math.prod(self.input_shape))
+        if min(self.input_shape + self.output_shape, default=1) < 1:
+            raise ValueError(
+                "an operator wants extents of 1 or more, was given "
+                f"input_shape {self.input_shape} and output_shape {self.output_shape}"
+            )
+        if not dtype.is_floating_point:
+            raise TypeError(f"an operator wants a real floating dtype, was given {dtype}")
+        self.dtype = dtype
+        # "cuda" and "cuda:0" must compare equal; a tensor's device has its index.
+        self.device = torch.empty(0, device=device).device
+        self.max_batch = max_batch
+        self._passes = 0
+
+    @abstractmethod
+    def _matmat(self, x: Tensor) -> Tensor:
+        """F x, (K, *input_shape) -> (K, *output_shape), K >= 1, x already checked."""
+
+    @abstractmethod
+    def _rmatmat(self, u: Tensor) -> Tensor:
+        """F^T u, (K, *output_shape) -> (K, *input_shape), K >= 1, u already checked."""
+
+    @property
+    def max_batch(self) -> int | None:
+        """Probes computed at once, or None for all of them; may be set, or overridden."""
+        return self._max_batch
+
+    @max_batch.setter
+    def max_batch(self, value: int | None) -> None:
+        if value is not None and as_int(value) < 1:
+            raise ValueError(f"max_batch wants 1 or more, or None, was given {value}")
+        self._max_batch = value
+
+    @property
+    def passes(self) -> int:
+        """Network passes spent so far, in samples; sums, products and `.T` count their parts."""
+        return sum(leaf._passes for leaf in self._leaves())
+
+    def _leaves(self) -> set[MatrixFreeOperator]:
+        """The operators whose passes count here, each once."""
+        return {self}
+
+    def __repr__(self) -> str:
+        N, n = self.shape
+        name, dtype = type(self).__name__, str(self.dtype).removeprefix("torch.")
+        shapes = f"{self.input_shape} -> {self.output_shape}"
+        return f"{name}({shapes}, {N} x {n}, {dtype}, {self.device})"
+
+    def filter(self, x: Tensor) -> Tensor:
+        """F x, the filter's part of y = F x + r: (K, *input_shape) -> (K, *output_shape).
+
+        y = op.filter(torch.randn(5, *op.input_shape))
+        """
+        return self._chunked("filter", self._matmat, x, self.input_shape, self.output_shape)
+
+    def transpose(self, u: Tensor) -> Tensor:
+        """F^T u, the paper's eq. 6: (K, *output_shape) -> (K, *input_shape).
+
+        x = op.transpose(torch.randn(5, *op.output_shape))
+        """
+        return self._chunked("transpose", self._rmatmat, u, self.output_shape, self.input_shape)
+
+    def _chunked(self, name: str, product: Product, x: Tensor, given: Shape, due: Shape) -> Tensor:
+        self._check(name, x)
+        if x.ndim != len(given) + 1 or x.shape[1:] != given:
+            raise ValueError(f"{name} wants shape {batch_of(given)}, was given {tuple(x.shape)}")
+        if len(x) == 0:
+            return x.new_empty((0, *due))
+        results = []
+        for part in [x] if len(x) == 1 else x.split(self.max_batch or len(x)):
+            self._passes += len(part)
+            results.append(product(part))
+            if results[-1].shape != (len(part), *due):
+                raise RuntimeError(
+                    f"{type(self).__name__}: {name} of {len(part)} probes came out as "
+                    f"{tuple(results[-1].shape)}, {batch_of(due)} was due"
+                )
+        return results[0] if len(results) == 1 else torch.cat(results)
+
+    def _check(self, name: str, x: Any) -> None:
+        if not isinstance(x, Tensor):
+            raise TypeError(f"{name} wants a torch.Tensor, was given {type(x).__name__}")
+        if x.dtype != self.dtype:
+            raise TypeError(f"{name} wants {self.dtype}, was given {x.dtype}")
+        if x.device != self.device:
+            raise ValueError(f"{name} wants a tensor on {self.device}, was given one on {x.device}")
+
+    def columns(self, indices: Iterable[Any]) -> Tensor:
+        """Projective filters: columns k of F, F delta_k, as (len(indices), *output_shape).
+
+        `indices` lists flat positions or tuples (c, i, j) of the input; one outside: ValueError.
+
+            op.columns([7, (0, 1, 1)])
+        """
+        flat = flat_indices("columns", indices, self.input_shape)
+        responses = [part for _, part in self._responses(self.filter, flat, self.input_shape)]
+        return torch.cat([self._zeros(0, *self.output_shape), *responses])
+
+    def rows(self, indices: Iterable[Any]) -> Tensor:
+        """Receptive filters: rows k of F, F^T delta_k, as (len(indices), *input_shape).
+
+        `indices` lists flat positions or tuples (c, i, j) of the output; one outside: ValueError.
+
+            op.rows([281])
+        """
+        flat = flat_indices("rows", indices, self.output_shape)
+        responses = [part for _, part in self._responses(self.transpose, flat, self.output_shape)]
+        return torch.cat([self._zeros(0, *self.input_shape), *responses])
+
+    def _responses(
+        self, product: Product, flat: Sequence[int], shape: Shape
+    ) -> Iterator[tuple[int, Tensor]]:
+        """(start, responses to the unit probes at flat[start:...]), chunk by chunk."""
+        step = self.max_batch or _IMPULSES
+        for start in range(0, len(flat), step):
+            positions = torch.tensor(flat[start : start + step], device=self.device)
+            probes = self._zeros(len(positions), math.prod(shape))
+            yield start, product(probes.scatter_(1, positions[:, None], 1.0).reshape(-1, *shape))
+
+    def _zeros(self, *shape: int) -> Tensor:
+        return torch.zeros(shape, dtype=self.dtype, device=self.device)
+
+    def todense(self, max_bytes: int = 2**30) -> Tensor:
+        """F as a dense (N, n) tensor, from columns if n <= N and from rows otherwise.
+
+        Raises ValueError, before any work, if it would take more than `max_bytes` bytes.
+
+            torch.linalg.svdvals(op.todense())
+        """
+        (N, n), size = self.shape, self.shape[0] * self.shape[1] * self.dtype.itemsize
+        if size > max_bytes:
+            raise ValueError(
+                f"a dense {N} x {n} matrix of {self.dtype} takes {size:,} bytes, "
+                f"max_bytes allows {max_bytes:,}"
+            )
+        if n > N:
+            return self.T.todense(max_bytes).T
+        dense = self._zeros(N, n)
+        for k, part in self._responses(self.filter, range(n), self.input_shape):
+            dense[:, k : k + len(part)] = part.reshape(-1, N).T
+        return dense
+
+    def __matmul__(self, other: Any) -> Any:
+        """F v for a tensor, in the format it comes in, or the composition with an operator.
+
+        (n,) -> (N,), (n, K) -> (N, K), (*input_shape) -> (*output_shape) and
+        (K, *input_shape) -> (K, *output_shape). Where `input_shape` has one extent, tensors are
+        read as vectors and matrices, (n,) and (n, K), never (K, n); `filter` takes batches.
+
+            op @ v;  op.T @ u;  op.T @ op
+        """
+        if isinstance(other, MatrixFreeOperator):
+            return ProductOperator(self, other)
+        self._check("@", other)
+        given, inner, (N, n) = tuple(other.shape), self.input_shape, self.shape
+        shaped = len(inner) != 1
+        if shaped and given == inner:
+            return self.filter(other[None])[0]
+        if given == (n,):
+            return self.filter(other.reshape(1, *inner)).reshape(N)
+        if len(given) == 2 and given[0] == n:
+            return self.filter(other.T.reshape(-1, *inner)).reshape(-1, N).T
+        if shaped and len(given) == len(inner) + 1 and given[1:] == inner:
+            return self.filter(other)
+        more = f", {inner} or {batch_of(inner)}" if shaped else ""
+        raise ValueError(f"@ wants shape ({n},), ({n}, K){more}, was given {given}")
+
+    @property
+    def T(self) -> MatrixFreeOperator:
+        """F^T as an operator; `op.T.T` is `op`."""
+        return TransposedOperator(self)
+
+    @property
+    def H(self) -> MatrixFreeOperator:
+        """The adjoint, which is `.T`: every operator here is real."""
+        return self.T
+
+    def __mul__(self, scalar: Any) -> MatrixFreeOperator:
+        if isinstance(scalar, Tensor) and scalar.ndim == 0:
+            scalar = scalar.item()
+        if not isinstance(scalar, Real):
+            raise TypeError(f"* wants a real number, was given {type(scalar).__name__}")
+        return SumOperator((float(scalar), self))
+
+    __rmul__ = __mul__
+
+    def __neg__(self) -> MatrixFreeOperator:
+        return SumOperator((-1.0, self))
+
+    def __add__(self, other: MatrixFreeOperator) -> MatrixFreeOperator:
+        return SumOperator((1.0, self), (1.0, other))
+
+    def __sub__(self, other: MatrixFreeOperator) -> MatrixFreeOperator:
+        return SumOperator((1.0, self), (-1.0, other))
+
+    @torch.no_grad()
+    def dottest(self, generator: torch.Generator | None = None, trials: int = 3) -> float:
+        """Largest relative error of <u, F v> = <F^T u, v> over random u and v, summed in float64.
+
+        Relative to max(|u| |F v|, |F^T u| |v|): near the dtype's resolution where F^T is right,
+        far above it where it is not. `generator` None is a fixed seed; `trials` < 1: ValueError.
+
+            assert op.dottest() < 1e-12    # a float64 operator
+        """
+        if trials < 1:
+            raise ValueError(f"dottest wants 1 trial or more, was given {trials}")
+        generator = seeded(generator)
+        v = gaussian((trials, *self.input_shape), generator, self.device).to(self.dtype)
+        u = gaussian((trials, *self.output_shape), generator, self.device).to(self.dtype)
+        tensors = v, u, self.filter(v), self.transpose(u)
+        v, u, Fv, Ftu = (x.reshape(trials, -1).double() for x in tensors)
+        error = ((u * Fv).sum(1) - (Ftu * v).sum(1)).abs()
+        scale = torch.maximum(u.norm(dim=1) * Fv.norm(dim=1), Ftu.norm(dim=1) * v.norm(dim=1))
+        return torch.where(scale == 0, error, error / scale).max().item()
+
+    def to_scipy(self) -> LinearOperator:
+        """F as an (N, n) scipy.sparse.linalg.LinearOperator over flat numpy arrays.
+
+        Arrays are converted to the operator's dtype and device, complex ones raise TypeError;
+        float16 and bfloat16 come out as float32.
+
+            u, s, vt = scipy.sparse.linalg.svds(op.to_scipy(), k=3)
+        """
+        from scipy.sparse.linalg import LinearOperator
+
+        outside = torch.float32 if self.dtype.itemsize < 4 else self.dtype
+
+        def product(op: MatrixFreeOperator, x: np.ndarray) -> np.ndarray:
+            if x.dtype.kind == "c":
+                raise TypeError(f"a real operator wants real arrays, was given {x.dtype}")
+            with torch.no_grad():
+                v = torch.tensor(np.ascontiguousarray(x), dtype=op.dtype, device=op.device)
+                return (op @ v.reshape(op.shape[1], -1)).to("cpu", outside).numpy()
+
+        F, Ft = partial(product, self), partial(product, self.T)
+        products: dict[str, Any] = {"matvec": F, "matmat": F, "rmatvec": Ft, "rmatmat": Ft}
+        dtype = torch.empty(0, dtype=outside).numpy().dtype
+        return LinearOperator(shape=self.shape, dtype=dtype, **products)
+
+
+class _Composite(MatrixFreeOperator):
+    """An operator made of others; the passes are theirs."""
+
+    def __init__(self, input_shape: Shape, output_shape: Shape, *parts: MatrixFreeOperator) -> None:
+        first = parts[0]
+        for part in parts[1:]:
+            if part.dtype != first.dtype:
+                raise TypeError(f"operators of one dtype wanted: {first.dtype} and {part.dtype}")
+            if part.device != first.device:
+                raise ValueError(f"operators on one device wanted: {first.device}, {part.device}")
+        limits = [part.max_batch for part in parts if part.max_batch is not None]
+        limit = min(limits, default=None)
+        super().__init__(input_shape, output_shape, first.dtype, first.device, limit)
+        self.parts = parts
+
+    def _leaves(self) -> set[MatrixFreeOperator]:
+        return {leaf for part in self.parts for leaf in part._leaves()}
+
+
+class TransposedOperator(_Composite):
+    """F^T of an operator F."""
+
+    def __init__(self, op: MatrixFreeOperator) -> None:
+        super().__init__(op.output_shape, op.input_shape, op)
+
+    def _matmat(self, x: Tensor) -> Tensor:
+        return self.parts[0].transpose(x)
+
+    def _rmatmat(self, u: Tensor) -> Tensor:
+        return self.parts[0].filter(u)
+
+    @property
+    def T(self) -> MatrixFreeOperator:
+        return self.parts[0]
+
+
+class SumOperator(_Composite):
+    """a F + b G + ..., of terms (a, F), (b, G), ... that share their shapes."""
+
+    def __init__(self, *terms: tuple[float, MatrixFreeOperator]) -> None:
+        first = terms[0][1]
+        for _, op in terms:
+            if not isinstance(op, MatrixFreeOperator):
+                raise TypeError(f"+ and - want an operator, were given {type(op).__name__}")
+            if (op.input_shape, op.output_shape) != (first.input_shape, first.output_shape):
+                raise ValueError(f"+ and - want operators of one shape, were given {first}, {op}")
+        super().__init__(first.input_shape, first.output_shape, *(op for _, op in terms))
+        self.terms = terms
+
+    def _matmat(self, x: Tensor) -> Tensor:
+        return reduce(torch.add, (factor * op.filter(x) for factor, op in self.terms))
+
+    def _rmatmat(self, u: Tensor) -> Tensor:
+        return reduce(torch.add, (factor * op.transpose(u) for factor, op in self.terms))
+
+
+class ProductOperator(_Composite):
+    """F G, the composition: first G, then F."""
+
+    def __init__(self, left: MatrixFreeOperator, right: MatrixFreeOperator) -> None:
+        if left.input_shape != right.output_shape:
+            raise ValueError(
+                f"@ wants the right operator's output_shape to be {left.input_shape}, "
+                f"was given {right.output_shape}"
+            )
+        super().__init__(right.input_shape, left.output_shape, left, right)
+
+    def _matmat(self, x: Tensor) -> Tensor:
+        return self.parts[0].filter(self.parts[1].filter(x))
+
+    def _rmatmat(self, u: Tensor) -> Tensor:
+        return self.parts[1].transpose(self.parts[0].transpose(u))
+
+
+class MatrixOperator(MatrixFreeOperator):
+    """A dense (N, n) tensor as an operator; the shapes default to (n,) and (N,).
+
+    Takes the matrix's dtype and device. Raises TypeError if it is not a floating tensor, ValueError
+    if it is not 2-D or a shape does not multiply to its extent.
+
+        op = MatrixOperator(torch.randn(10, 12), input_shape=(3, 2, 2))
+    """
+
+    def __init__(
+        self,
+        matrix: Tensor,
+        input_shape: Iterable[int] | None = None,
+        output_shape: Iterable[int] | None = None,
+    ) -> None:
+        if not isinstance(matrix, Tensor):
+            raise TypeError(f"a matrix wants a torch.Tensor, was given {type(matrix).__name__}")
+        if matrix.ndim != 2:
+            raise ValueError(f"a matrix wants shape (N, n), was given {tuple(matrix.shape)}")
+        N, n = matrix.shape
+        inner = (n,) if input_shape is None else input_shape
+        outer = (N,) if output_shape is None else output_shape
+        super().__init__(inner, outer, matrix.dtype, matrix.device)
+        if self.shape != (N, n):
+            raise ValueError(
+                f"a matrix of shape ({N}, {n}) does not map {self.input_shape} to "
+                f"{self.output_shape}, which is {self.shape}"
+            )
+        self.matrix = matrix
+
+    def _matmat(self, x: Tensor) -> Tensor:
+        return (x.reshape(len(x), -1) @ self.matrix.T).reshape(-1, *self.output_shape)
+
+    def _rmatmat(self, u: Tensor) -> Tensor:
+        return (u.reshape(len(u), -1) @ self.matrix).reshape(-1, *self.input_shape)

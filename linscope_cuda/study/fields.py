@@ -1,0 +1,204 @@
+"""Receptive and projective fields: rows and columns of F as pictures, and how far they reach.
+
+A pixel of the output and one of the input *correspond* where their centres lie at the same place of
+the picture: the diagonal of F, whatever the network's scale. Distances are in pixels of the input.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..linalg.operator import MatrixFreeOperator
+
+Pixel = tuple[int, int]
+Channels = str | Sequence[int]
+
+# Without `within`, what lies further than this part of the shorter side is away from the diagonal.
+_NEAR = 1 / 8
+
+
+@dataclass(frozen=True, eq=False)
+class Field:
+    """The rows of F for a pixel of the output, or its columns for one of the input.
+
+    `pixel` (row, column) was probed in its own space, and `centre` corresponds to it in the other
+    one, where the P fields lie: `values` (P, C, H, W) in the operator's dtype, `energy` (P, H, W),
+    their squares summed over channels, in float64. `radius` (P,) is the distance, in pixels of the
+    input, in which `share` of the energy lies, and `away` (P,) the share of the energy further than
+    `within`, which is that of the mass away from the diagonal. Both are nan for a field of zeros.
+    """
+
+    kind: str  # "receptive" or "projective"
+    pixel: Pixel
+    centre: tuple[float, float]
+    values: Tensor
+    energy: Tensor
+    share: float
+    radius: Tensor
+    within: float
+    away: Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class Fields:
+    """What an output pixel uses, `receptive`, and what an input pixel affects, `projective`."""
+
+    receptive: Field
+    projective: Field
+
+
+@torch.no_grad()
+def fields(
+    op: MatrixFreeOperator,
+    pixel: Pixel,
+    at: str = "input",
+    channels: Channels = "sum",
+    share: float = 0.9,
+    within: float | None = None,
+) -> Fields:
+    """The receptive field, F^T delta, and the projective field, F delta (Fig. 7), at a pixel.
+
+    `op` maps a picture (c, h, w) to a picture (C, H, W). `pixel` (row, column) is one of the input,
+    or with `at` "output" of the output; the other field is probed at the pixel that corresponds.
+    `channels`: "sum" probes all channels of the pixel at once (P = 1), "each" one after another, a
+    list the channels that it names. `within`: pixels of the input, None: an eighth of its shorter
+    side. ValueError if op makes no picture of a picture, and for a pixel or channel outside, `at`,
+    `channels`, share not in 0 ... 1 or within < 0.
+
+    >>> found = ls.fields(op, (24, 24))
+    >>> found.receptive.values[0], found.receptive.radius, found.projective.away
+    """
+    require_pictures(op)
+    share, within = checked_reach(op, share, within)
+    pixels = corresponding(op, pixel, at)
+    made = []
+    for kind, space in (("receptive", "output"), ("projective", "input")):
+        probed = pixels[space]
+        shape = op.output_shape if space == "output" else op.input_shape
+        probes = _probes(op, shape, probed, channels)
+        values = op.transpose(probes) if space == "output" else op.filter(probes)
+        energy = values.double().square().sum(1)
+        centre = counterpart(op, kind, probed)
+        radius, away = reach(energy, distances(op, kind, probed), share, within)
+        made.append(Field(kind, probed, centre, values, energy, share, radius, within, away))
+    return Fields(*made)
+
+
+def reach(energy: Tensor, distance: Tensor, share: float, within: float) -> tuple[Tensor, Tensor]:
+    """Of energies (P, H, W): the radius that holds `share` of each, and the share beyond `within`.
+
+    `distance` is (H, W), or (P, H, W). Returns two (P,) in float64, nan where there is no energy.
+
+    radius, away = reach(energy, distances(op, "receptive", (7, 7)), 0.9, 4.0)
+    """
+    distance = distance.expand_as(energy).flatten(1)
+    near, order = distance.sort(1)
+    curve = energy.double().flatten(1).gather(1, order).cumsum(1)
+    total = curve[:, -1:]
+    place = torch.searchsorted(curve, share * total).clamp(max=curve.shape[1] - 1)
+    radius = near.gather(1, place)[:, 0]
+    away = torch.where(distance > within, energy.flatten(1), 0.0).sum(1, dtype=torch.float64)
+    nothing = total[:, 0] == 0
+    return radius.masked_fill(nothing, torch.nan), away / total[:, 0]  # 0 / 0 is nan
+
+
+def distances(op: MatrixFreeOperator, kind: str, pixel: tuple[Any, Any]) -> Tensor:
+    """How far each pixel of a field lies from its centre, in pixels of the input: (H, W), float64.
+
+    `pixel` may hold two tensors (P, 1, 1); then it is (P, H, W).
+
+    distances(op, "projective", (24, 24))
+    """
+    space = op.input_shape if kind == "receptive" else op.output_shape
+    squares = []
+    for axis, centre in zip((-2, -1), counterpart(op, kind, pixel), strict=True):
+        unit = space[axis] / op.input_shape[axis]
+        places = torch.arange(space[axis], dtype=torch.float64, device=op.device)
+        places = places[:, None] if axis == -2 else places
+        squares.append(((places - centre) / unit).square())
+    return (squares[0] + squares[1]).sqrt()
+
+
+def counterpart(op: MatrixFreeOperator, kind: str, pixel: tuple[Any, Any]) -> tuple[Any, Any]:
+    """Where the centre of the field of a pixel (row, column) lies: numbers, not always whole.
+
+    counterpart(op, "receptive", (72, 72))    # (23.66..., 23.66...) where op enlarges by 3
+    """
+    ends = op.output_shape, op.input_shape
+    probed, answered = ends if kind == "receptive" else ends[::-1]
+    scale = [answered[axis] / probed[axis] for axis in (-2, -1)]
+    row, column = ((p + 0.5) * s - 0.5 for p, s in zip(pixel, scale, strict=True))
+    return row, column
+
+
+def corresponding(op: MatrixFreeOperator, pixel: Pixel, at: str) -> dict[str, Pixel]:
+    """The pixels of the input and of the output that correspond; one of them is given.
+
+    corresponding(op, (24, 24), "input")["output"]
+    """
+    if at not in ("input", "output"):
+        raise ValueError(f'at wants "input" or "output", was given {at!r}')
+    shapes = {"input": op.input_shape[-2:], "output": op.output_shape[-2:]}
+    row, column = pixel
+    height, width = shapes[at]
+    if not (0 <= row < height and 0 <= column < width):
+        raise ValueError(f"pixel {row},{column} lies outside the {height} x {width} {at}")
+    other = "output" if at == "input" else "input"
+    i, j = (
+        int((p + 0.5) * theirs / ours)
+        for p, theirs, ours in zip(pixel, shapes[other], shapes[at], strict=True)
+    )
+    return {at: (row, column), other: (i, j)}
+
+
+def require_pictures(op: MatrixFreeOperator) -> None:
+    """ValueError unless op maps pictures to pictures.
+
+    require_pictures(op)
+    """
+    if len(op.input_shape) != 3 or len(op.output_shape) != 3:
+        raise ValueError(
+            "fields want a network that makes a picture (C, H, W) of a picture, this one makes "
+            f"{op.output_shape} of {op.input_shape}"
+        )
+
+
+def checked_reach(
+    op: MatrixFreeOperator, share: float, within: float | None
+) -> tuple[float, float]:
+    """`share` and `within` with its default filled in; ValueError if one is out of range.
+
+    checked_reach(op, 0.9, None)
+    """
+    within = _NEAR * min(op.input_shape[-2:]) if within is None else float(within)
+    if not 0 < share <= 1:
+        raise ValueError(f"share wants a number above 0 and up to 1, was given {share}")
+    if not within >= 0:
+        raise ValueError(f"within wants 0 pixels or more, was given {within}")
+    return float(share), within
+
+
+def _probes(
+    op: MatrixFreeOperator, shape: tuple[int, ...], pixel: Pixel, channels: Channels
+) -> Tensor:
+    row, column = pixel
+    if channels == "sum":
+        probes = torch.zeros(1, *shape, dtype=op.dtype, device=op.device)
+        probes[0, :, row, column] = 1
+        return probes
+    if channels == "each":
+        channels = range(shape[0])
+    if isinstance(channels, str) or not all(0 <= c < shape[0] for c in channels):
+        raise ValueError(
+            f'channels wants "sum", "each" or a list of 0 ... {shape[0] - 1}, was given '
+            f"{channels!r}"
+        )
+    probes = torch.zeros(len(channels), *shape, dtype=op.dtype, device=op.device)
+    for probe, channel in zip(probes, channels, strict=True):
+        probe[channel, row, column] = 1
+    return probes

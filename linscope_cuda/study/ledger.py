@@ -1,0 +1,86 @@
+"""The ledger: each output as the sum of what the input and every offset of the network add."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..frozen.interpreter import LinearInterpreter
+from ..frozen.offsets import Offset, Offsets, batches, contribution, one_hot, require_interpreter
+from ..linalg.probes import flat_indices
+
+
+@dataclass(frozen=True, eq=False)
+class Ledger:
+    """Outputs as sums: `input` + `values.sum(0)` is y at the chosen outputs (equation 8).
+
+    `names` say which function added, and in which module; `values` (entries, outputs) are what it
+    added, in the order of the network's calls; `input` (outputs,) is F x0. float64, on the
+    interpreter's device.
+    """
+
+    names: list[str]
+    values: Tensor
+    input: Tensor
+
+    @property
+    def residual(self) -> Tensor:
+        """r at the chosen outputs, (outputs,)."""
+        return self.values.sum(0)
+
+    @property
+    def total(self) -> Tensor:
+        """y at the chosen outputs, (outputs,)."""
+        return self.input + self.residual
+
+
+def ledger(op: LinearInterpreter, outputs: Iterable[Any]) -> Ledger:
+    """Splits chosen outputs into F x0 and the contribution of every bias, shift and added constant
+    (theorem 1, equation 8), exactly and for any graph, by one reverse pass for each output.
+
+    `outputs` lists flat positions or tuples (c, i, j). Counted are the biases of convolutions and
+    linear layers, BatchNorm's beta - gamma mean / std, the c of norms, clamps and sigmoids, added
+    and padded constants; calls of one function in one module are one entry. The sum is y to 1e-12
+    in float64 and to 1e-5 in float32, relative to the largest contributions. Kept are one offset
+    per call and numbers, no gradients. TypeError for what is no LinearInterpreter or no list,
+    ValueError for an output out of range.
+
+    >>> found = ls.ledger(op, [op.output.argmax().item()])
+    >>> dict(zip(found.names, found.values[:, 0].tolist()))
+    """
+    require_interpreter("ledger", op)
+    flat = flat_indices("ledger", outputs, op.output_shape)
+    offsets = Offsets(op)
+    names = list(dict.fromkeys(offset.name for offset in offsets.list))
+    entry = [names.index(offset.name) for offset in offsets.list]
+    samples = 1 if len(flat) < 2 else min(len(flat), op.max_batch or len(flat))
+    float64 = {"dtype": torch.float64, "device": op.device}
+    values = torch.zeros(len(names), len(flat), **float64)
+    of_input = torch.zeros(len(flat), **float64)
+    part = torch.zeros(len(names), samples, **float64)
+
+    def meet(number: int, offset: Offset, q: Tensor) -> None:
+        part[entry[number]] += _inner(offset.by_sample(q, samples), offset.value)
+
+    if flat:
+        graph = offsets.graph(samples, meet)
+    for start, chosen in batches(flat, samples):
+        part.zero_()
+        rows = graph(one_hot(chosen, samples, op))[: len(chosen)]
+        place = slice(start, start + len(chosen))
+        values[:, place] = part[:, : len(chosen)]
+        of_input[place] = _inner(rows, op.x0[0])
+    return Ledger(names, values, of_input)
+
+
+def _inner(q: Tensor, c: Tensor) -> Tensor:
+    """<q, c> for each sample of q, summed in float64; c may have extents of 1."""
+    wide = torch.complex128 if q.is_complex() else torch.float64
+    same = [i + 1 for i, extent in enumerate(c.shape) if extent == 1]
+    q = q.sum(same, keepdim=True, dtype=wide) if same else q.to(wide)
+    products = contribution(q, c.to(wide)).flatten(1).sum(1)
+    return products.real + products.imag if products.is_complex() else products

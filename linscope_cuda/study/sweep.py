@@ -1,0 +1,381 @@
+"""Sweeps: all rows or all columns of F, streamed to a chunked store on disk (zarr).
+
+The pixels of a sweep are cut into blocks. A block is one chunk of every array in the store, each
+written aside and renamed, and is done when all of them are there: a kill at any moment leaves whole
+chunks, and the next call makes those that are missing and no others. Ranks share nothing but the
+store, so that any of them may die and come back.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from ..linalg.operator import MatrixFreeOperator
+from ..linalg.probes import gaussian
+from .fields import checked_reach, distances, reach, require_pictures
+
+if TYPE_CHECKING:
+    import zarr
+
+KINDS = {"rows": "receptive", "columns": "projective"}
+
+
+class StoreError(ValueError):
+    """A path that cannot be the store of this sweep; the message says why, in one sentence."""
+
+
+_FORMAT = "linscope_cuda sweep 1"
+_CHUNK = 2**24  # bytes of values in a block
+_BATCH = 2**26  # bytes of energies at a time
+_SUMMARY_BLOCK = 64  # pixels in a block without values: what a kill may cost
+_ANSWERS = 4
+
+
+@dataclass(frozen=True, eq=False)
+class Sweep:
+    """What is in a store, maybe unfinished: maps over the I x J probed pixels, nan where not done.
+
+    `rows` (I) and `columns` (J) are the probed pixels' places in the output for the kind "rows", in
+    the input for "columns". `energy`, `radius` and `away` (I, J), float64: as in `Field`, with the
+    energy summed over all channels. `origin` (H, W), in the other space: where the energy away from
+    the diagonal lies, summed over all pixels done. `values` (I * J, P, C, H, W) is a zarr array of
+    the rows or columns themselves, one for each of the pixel's P channels, or None.
+    """
+
+    path: Path
+    kind: str
+    rows: list[int]
+    columns: list[int]
+    share: float
+    within: float
+    energy: Tensor
+    radius: Tensor
+    away: Tensor
+    origin: Tensor
+    values: zarr.Array | None
+    done: int  # blocks
+    blocks: int
+
+    @property
+    def complete(self) -> bool:
+        return self.done == self.blocks
+
+    @property
+    def mass_away(self) -> float:
+        """The share of all the energy swept that is away from the diagonal; nan without any."""
+        energy = self.energy.nan_to_num()
+        total = energy.sum()
+        return ((energy * self.away.nan_to_num()).sum() / total).item()
+
+
+@torch.no_grad()
+def sweep(
+    op: MatrixFreeOperator,
+    path: str | os.PathLike[str],
+    kind: str = "rows",
+    *,
+    values: bool = True,
+    stride: int = 1,
+    share: float = 0.9,
+    within: float | None = None,
+    block: int | None = None,
+    part: tuple[int, int] | None = None,
+    progress: bool | None = None,
+) -> Sweep:
+    """All rows of F (of each output pixel, all channels) or all columns, in a zarr store at `path`.
+
+    A call with the same arguments goes on where an earlier one was stopped, also by kill -9. `part`
+    (rank, ranks) does its blocks only; None: torch.distributed's, where that is initialised, else
+    (0, 1). Any number of ranks may share a store, die and come back.
+    `values` False keeps the summary alone, `stride` takes every so many pixels in both directions,
+    `share` and `within` are those of `fields`, `block` the pixels in a chunk (None: about 16 MiB).
+    At most a block is in memory, beside the operator's own products. float16 and bfloat16 are kept
+    as float32.
+    A bar shows pixels after two seconds (`progress` True: at once, False: never).
+    ModuleNotFoundError without zarr (the extra "sweep"); ValueError if op makes no picture of a
+    picture, for an argument out of range, or a path that holds anything but this very sweep;
+    OSError if it cannot be written.
+
+    >>> found = ls.sweep(op, "rows.zarr", "rows")
+    >>> found.mass_away, found.radius.mean()
+    """
+    require_pictures(op)
+    if kind not in KINDS:
+        raise ValueError(f"sweep wants a kind of {', '.join(KINDS)}, was given {kind!r}")
+    if stride < 1 or (block is not None and block < 1):
+        raise ValueError(f"sweep wants stride and block >= 1, was given {stride} and {block}")
+    share, within = checked_reach(op, share, within)
+    rank, ranks = _part(part)
+    work = _Work(op, kind, values, stride, share, within, block)
+    arrays = _opened(Path(path), work)
+    _tidy(arrays, rank, ranks)
+    mine = range(rank, work.blocks, ranks)
+    pending = [b for b in mine if not all(_chunk(array, b).exists() for array in arrays.values())]
+    shown = f"{kind} of F" + (f", rank {rank} of {ranks}" if ranks > 1 else "")
+    size = {b: len(work.pixels_of(b)) for b in mine}
+    with tqdm(
+        total=sum(size.values()),
+        initial=sum(size.values()) - sum(size[b] for b in pending),
+        desc=shown,
+        unit=" pixels",
+        delay=0 if progress else 2,
+        disable=progress is False,
+        leave=False,
+    ) as bar:
+        for b in pending:
+            for name, content in work.do(b).items():
+                # What another call has written before it was killed is not written again.
+                if not _chunk(arrays[name], b).exists():
+                    places = slice(b, b + 1) if name == "origin" else work.slice_of(b)
+                    arrays[name][places] = content
+            bar.update(size[b])
+    return open_sweep(path)
+
+
+def open_sweep(path: str | os.PathLike[str]) -> Sweep:
+    """What is in a store, also while it is being written.
+
+    ModuleNotFoundError without zarr (the extra "sweep"); ValueError for a path without a sweep.
+
+    >>> ls.open_sweep("rows.zarr").complete
+    """
+    facts, arrays = _read(Path(path))
+    blocks = arrays["origin"].shape[0]
+    done = [b for b in range(blocks) if all(_chunk(array, b).exists() for array in arrays.values())]
+    rows, columns = facts["rows"], facts["columns"]
+
+    def loaded(name: str) -> Tensor:
+        return torch.from_numpy(np.asarray(arrays[name][:])).reshape(len(rows), len(columns))
+
+    origin = np.zeros(arrays["origin"].shape[1:])
+    for b in done:
+        origin += np.asarray(arrays["origin"][b])
+    return Sweep(
+        path=Path(path),
+        kind=facts["kind"],
+        rows=rows,
+        columns=columns,
+        share=facts["share"],
+        within=facts["within"],
+        energy=loaded("energy"),
+        radius=loaded("radius"),
+        away=loaded("away"),
+        origin=torch.from_numpy(origin),
+        values=arrays.get("values"),
+        done=len(done),
+        blocks=blocks,
+    )
+
+
+class _Work:
+    """What a sweep is, and how one of its blocks is made; it knows nothing of the disk."""
+
+    def __init__(
+        self,
+        op: MatrixFreeOperator,
+        kind: str,
+        values: bool,
+        stride: int,
+        share: float,
+        within: float,
+        block: int | None,
+    ) -> None:
+        self.op, self.kind, self.share, self.within = op, kind, share, within
+        self.keeps_values = values
+        self.probed, self.answered = (
+            (op.output_shape, op.input_shape)
+            if kind == "rows"
+            else (op.input_shape, op.output_shape)
+        )
+        # From the middle of a stride on, so that the border weighs no more than the rest.
+        self.rows, self.columns = (
+            list(range(min(stride // 2, extent - 1), extent, stride)) for extent in self.probed[1:]
+        )
+        self.pixels = [(i, j) for i in self.rows for j in self.columns]
+        each = self.probed[0] * int(np.prod(self.answered))
+        usual = _CHUNK // (each * max(op.dtype.itemsize, 4)) if values else _SUMMARY_BLOCK
+        self.block = min(max(usual, 1) if block is None else block, len(self.pixels))
+        self.blocks = -(-len(self.pixels) // self.block)
+        self.batch = max(_BATCH // (each * 8), 1)
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What must be the same for a store to be gone on with."""
+        op = self.op
+        return {
+            "kind": self.kind,
+            "operator": [list(op.input_shape), list(op.output_shape)],
+            "dtype": str(op.dtype).removeprefix("torch."),
+            "rows": self.rows,
+            "columns": self.columns,
+            "values": self.keeps_values,
+            "share": self.share,
+            "within": self.within,
+            "block": self.block,
+        }
+
+    @property
+    def arrays(self) -> dict[str, tuple[tuple[int, ...], str, tuple[int, ...]]]:
+        """Shape, dtype and the chunk that a block fills, of each array of the store."""
+        pixels, block = len(self.pixels), self.block
+        field = (self.probed[0], *self.answered)
+        kept = "float64" if self.op.dtype == torch.float64 else "float32"
+        made: dict[str, Any] = {
+            name: ((pixels,), "float64", (block,)) for name in ("energy", "radius", "away")
+        }
+        picture = self.answered[1:]
+        made["origin"] = ((self.blocks, *picture), "float64", (1, *picture))
+        if self.keeps_values:
+            made["values"] = ((pixels, *field), kept, (block, *field))
+        return made
+
+    def slice_of(self, b: int) -> slice:
+        return slice(b * self.block, min((b + 1) * self.block, len(self.pixels)))
+
+    def pixels_of(self, b: int) -> list[tuple[int, int]]:
+        return self.pixels[self.slice_of(b)]
+
+    def do(self, b: int) -> dict[str, np.ndarray]:
+        """The content of a block, by array."""
+        pixels = self.pixels_of(b)
+        made = [self._batch(pixels[i : i + self.batch]) for i in range(0, len(pixels), self.batch)]
+        whole = {name: np.concatenate([one[name] for one in made]) for name in made[0]}
+        whole["origin"] = whole["origin"].sum(0, keepdims=True)
+        return whole
+
+    def _batch(self, pixels: list[tuple[int, int]]) -> dict[str, np.ndarray]:
+        op, channels = self.op, range(self.probed[0])
+        probes = [(c, i, j) for i, j in pixels for c in channels]
+        fields = op.rows(probes) if self.kind == "rows" else op.columns(probes)
+        fields = fields.reshape(len(pixels), len(channels), *self.answered)
+        energy = fields.double().square().sum((1, 2))
+        places = torch.tensor(pixels, dtype=torch.float64, device=op.device)[:, :, None, None]
+        distance = distances(op, KINDS[self.kind], (places[:, 0], places[:, 1]))
+        radius, away = reach(energy, distance, self.share, self.within)
+        far = torch.where(distance > self.within, energy, 0.0).sum(0, keepdim=True)
+        made = {"energy": energy.sum((1, 2)), "radius": radius, "away": away, "origin": far}
+        if self.keeps_values:
+            kept = torch.float64 if op.dtype == torch.float64 else torch.float32
+            made["values"] = fields.to(kept)
+        return {name: x.cpu().numpy() for name, x in made.items()}
+
+    def answer(self) -> list[float]:
+        """A few numbers that tell one operator from another, the size of F z first."""
+        op = self.op
+        generator = torch.Generator().manual_seed(1)
+        z = gaussian((1, *op.input_shape), generator, op.device) / op.shape[1] ** 0.5
+        y = op.filter(z.to(op.dtype)).double().flatten()
+        drawn = (gaussian(y.shape, generator, op.device) for _ in range(_ANSWERS))
+        return [y.norm().item(), *(torch.dot(w, y).item() for w in drawn)]
+
+
+def _part(part: tuple[int, int] | None) -> tuple[int, int]:
+    distributed = torch.distributed
+    if part is None:
+        known = distributed.is_available() and distributed.is_initialized()
+        part = (distributed.get_rank(), distributed.get_world_size()) if known else (0, 1)
+    rank, ranks = part
+    if not 0 <= rank < ranks:
+        raise ValueError(f"part wants (rank, ranks) with rank in 0 ... ranks - 1, was given {part}")
+    return rank, ranks
+
+
+def _opened(path: Path, work: _Work) -> dict[str, zarr.Array]:
+    """The store's arrays, made if need be; ValueError if what is there is something else."""
+    answer = work.answer()
+    if not path.exists() or (path.is_dir() and not any(path.iterdir())):
+        _make(path, work, answer)
+    facts, arrays = _read(path)
+    for name, ours in work.facts.items():
+        if facts.get(name) != ours:
+            theirs = "other ones" if name in ("rows", "columns") else facts.get(name)
+            wanted = "these" if name in ("rows", "columns") else ours
+            raise StoreError(
+                f"store {str(path)!r} is of another sweep: its {name} is {theirs}, {wanted} is "
+                "wanted"
+            )
+    ours, theirs = np.asarray(answer), np.asarray(facts["answer"])
+    if abs(ours - theirs).max() > torch.finfo(work.op.dtype).eps ** 0.5 * theirs[0]:
+        raise StoreError(f"store {str(path)!r} is of another operator: F v differs")
+    return arrays
+
+
+def _make(path: Path, work: _Work, answer: list[float]) -> None:
+    """Made aside and renamed: of several ranks one makes it, and nobody sees half of it."""
+    zarr = _zarr()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+    try:
+        facts = {"format": _FORMAT, **work.facts, "answer": answer}
+        group = zarr.create_group(aside, attributes=facts)
+        for name, (shape, dtype, chunk) in work.arrays.items():
+            group.create_array(
+                name,
+                shape=shape,
+                dtype=dtype,
+                chunks=chunk,
+                fill_value=float("nan"),
+            )
+        try:
+            os.rename(aside, path)
+        except OSError:
+            if not (path / "zarr.json").exists():  # else another rank was faster
+                raise
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+
+
+def _read(path: Path) -> tuple[Mapping[str, Any], dict[str, zarr.Array]]:
+    zarr = _zarr()
+    try:
+        # zarr itself would make a folder of a path where there is nothing.
+        group = zarr.open_group(path, mode="r+") if (path / "zarr.json").is_file() else None
+    except (ValueError, KeyError):
+        group = None
+    facts = dict(group.attrs) if group else {}
+    if group is None or facts.get("format") != _FORMAT:
+        raise StoreError(f"{str(path)!r} is no store of a sweep")
+    # A chunk of zeros is written like any other: that it is there says that its block is done.
+    return facts, {
+        name: array.with_config({"write_empty_chunks": True}) for name, array in group.arrays()
+    }
+
+
+def _chunk(array: zarr.Array, b: int) -> Path:
+    """The file of a block."""
+    key = array.metadata.encode_chunk_key((b, *[0] * (array.ndim - 1)))
+    return _root(array) / key
+
+
+def _root(array: zarr.Array) -> Path:
+    return Path(array.store.root) / array.path  # type: ignore[attr-defined]
+
+
+def _tidy(arrays: Mapping[str, zarr.Array], rank: int, ranks: int) -> None:
+    """Removes what a killed call of this rank was in the middle of writing."""
+    for array in arrays.values():
+        for left in (_root(array) / "c").rglob("*.partial"):
+            b = int(left.relative_to(_root(array) / "c").parts[0].split(".")[0])
+            if b % ranks == rank:
+                left.unlink(missing_ok=True)
+
+
+def _zarr() -> Any:
+    try:
+        import zarr
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError(
+            "sweeps want zarr: pip install 'linscope_cuda[sweep]'", name="zarr"
+        ) from error
+    return zarr

@@ -1,0 +1,86 @@
+"""A network frozen on a photo, with the names under which pictures show it."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from ..frozen.interpreter import LinearInterpreter
+from ..zoo import Network
+from ..zoo.preprocess import Preprocess, rgb
+from .errors import BadInput
+from .photos import fitted, interpreter, plain
+from .tour import norm
+
+
+@dataclass(frozen=True, eq=False)
+class System:
+    """y = F x + r of a network on a photo; `name` is what pictures call it."""
+
+    name: str
+    op: LinearInterpreter
+    preprocess: Preprocess
+
+    @property
+    def input(self) -> Tensor:
+        """x0 as a photo (3, H, W) in 0..1."""
+        return rgb(self.op.x0[0].cpu(), self.preprocess)
+
+    @property
+    def output(self) -> Tensor:
+        """y as a photo."""
+        return self.shown(self.op.output[0].cpu())
+
+    def shown(self, y: Tensor) -> Tensor:
+        """An output (C, H, W) as a photo, if it has as many channels as x0; else its mean over
+        them, from the least to the most.
+        """
+        if len(y) == self.op.input_shape[0]:
+            return rgb(y, self.preprocess)
+        mean = y.double().mean(0, keepdim=True)
+        return (mean - mean.min()) / ((mean.max() - mean.min()).item() or 1.0)
+
+    @property
+    def facts(self) -> dict[str, object]:
+        """Sizes, and how y = F x0 + r is made up, as JSON's types."""
+        op = self.op
+        filtered, whole = norm(op.filter(op.x0)), norm(op.output)
+        return {
+            "system": self.name,
+            "input_shape": list(op.input_shape),
+            "output_shape": list(op.output_shape),
+            "norm_filtered_over_output": filtered / whole if whole else None,
+            "norm_residual_over_output": norm(op.residual) / whole if whole else None,
+        }
+
+
+def frozen(
+    network: Network,
+    image: Image.Image,
+    name: str,
+    policy: str = "paper",
+    size: int | None = None,
+    device: str = "cpu",
+    dtype: torch.dtype = torch.float32,
+) -> System:
+    """The system of a network that makes pictures, on the photo's centred part as in `explore`.
+
+    BadInput if the photo or `size` is out of range, if the network cannot take the picture, makes
+    no picture of it, or cannot be frozen.
+
+    frozen(zoo.load("cyclegan_vintage"), zoo.photo("cat").image, "vintage", "centered", size=64).op
+    """
+    preprocess, x0 = fitted(network, image, size)
+    x0 = x0.to(device, dtype)
+    model = copy.deepcopy(network.model).to(device, dtype)
+    y = plain(model, x0, name)
+    if y.dim() != 4:
+        raise BadInput(
+            f"{name} makes {tuple(y.shape[1:])} of {tuple(x0.shape[1:])}, and a network that makes "
+            "a picture is wanted"
+        )
+    return System(name, interpreter(model, x0, name, policy), preprocess)

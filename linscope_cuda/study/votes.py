@@ -1,0 +1,143 @@
+"""Pixel discussions and votes: all contributions to a score, projected back to the pixels."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..frozen.interpreter import LinearInterpreter
+from ..frozen.offsets import Offset, Offsets, batches, contribution, one_hot, require_interpreter
+from ..linalg.probes import flat_indices
+
+# Outputs discussed at once at most: more make no pass quicker, and their pictures take memory.
+_MOST = 32
+
+
+def pixel_discussion(op: LinearInterpreter, outputs: Iterable[Any]) -> Tensor:
+    """What each pixel contributes to chosen outputs, (len(outputs), *input_shape).
+
+    For output s: F_s * x0 + sum_k F_k^T (q_ks * b_k), entry by entry; b_k is the k-th call's bias
+    or other offset, q_ks the gradient of s with respect to the call's result, F_k the filter from
+    the input to there (section 4). It does not sum to the score, because F_k^T is no inverse of
+    F_k: it says where in the picture the contributions are seen, not how large they are.
+    `outputs` lists flat positions or tuples (c, i, j). Two passes for each, backwards, with no
+    activation kept. TypeError for what is no LinearInterpreter or no list, ValueError for an output
+    out of range.
+
+    >>> ls.pixel_discussion(op, [281, 282]).shape
+    torch.Size([2, 3, 227, 227])
+    """
+    require_interpreter("pixel_discussion", op)
+    flat = flat_indices("pixel_discussion", outputs, op.output_shape)
+    return torch.cat([op._zeros(0, *op.input_shape), *(d for _, d in _discussions(op, flat))])
+
+
+def pixel_votes(
+    op: LinearInterpreter,
+    outputs: Iterable[Any] | None = None,
+    *,
+    per_channel: bool = False,
+    absolute: bool = False,
+    progress: Callable[[float], object] = lambda share: None,
+) -> Tensor:
+    """Each pixel's vote, (H, W) int64: the output, as a flat position, to whose discussion it
+    contributes most.
+
+    Contributions are signed and summed over the colour channels; `per_channel`: every channel of a
+    pixel votes for itself, (C, H, W); `absolute`: the largest magnitude wins. `outputs` are the
+    candidates, None: all; of equal contributions the candidate listed first wins, so that a pixel
+    which the network does not see votes for it. Memory does not grow with the number of candidates.
+    `progress` is told the share that is done. Errors as `pixel_discussion`; ValueError for no
+    candidates, or an input without channels.
+
+    >>> votes = ls.pixel_votes(op)
+    >>> votes.flatten().bincount().topk(5)    # the most popular labels
+    """
+    return poll(op, outputs, per_channel=per_channel, absolute=absolute, progress=progress)[0]
+
+
+def poll(
+    op: LinearInterpreter,
+    outputs: Iterable[Any] | None = None,
+    *,
+    per_channel: bool = False,
+    absolute: bool = False,
+    progress: Callable[[float], object] = lambda share: None,
+) -> tuple[Tensor, Tensor]:
+    """`pixel_votes`, and the contributions that won them."""
+    require_interpreter("pixel_votes", op)
+    candidates = range(op.shape[0]) if outputs is None else outputs
+    flat = flat_indices("pixel_votes", candidates, op.output_shape)
+    if not flat:
+        raise ValueError("pixel_votes wants one output or more to vote for")
+    if len(op.input_shape) < 2 and not per_channel:
+        raise ValueError(f"pixel_votes wants an input (C, ...), this one is {op.input_shape}")
+    shape = op.input_shape if per_channel else op.input_shape[1:]
+    most = op._zeros(*shape).fill_(-torch.inf)
+    votes = torch.full(shape, -1, device=op.device)
+    labels = torch.tensor(flat, device=op.device)
+    for start, discussions in _discussions(op, flat):
+        given = discussions if per_channel else discussions.sum(1)
+        best, winner = (given.abs() if absolute else given).max(0)
+        # Not `best > most`: where a contribution is NaN the pixel votes all the same.
+        votes = torch.where((best <= most) & (votes >= 0), votes, labels[start + winner])
+        most = torch.maximum(most, best)
+        progress(min(start + len(discussions), len(flat)) / len(flat))
+    return votes, most
+
+
+def _discussions(op: LinearInterpreter, flat: list[int]) -> Iterator[tuple[int, Tensor]]:
+    """(start, discussions of flat[start:...]), batch by batch."""
+    offsets = Offsets(op)
+    if op.max_batch == 1:
+        make, size = _in_two_sweeps(op, offsets), 1
+    else:
+        size = min(len(flat), _MOST, max(1, (op.max_batch or 2 * _MOST) // 2))
+        make = _in_one_sweep(op, offsets, size)
+    for start, chosen in batches(flat, size):
+        yield start, make(chosen)
+
+
+Discuss = Callable[[list[int]], Tensor]
+
+
+def _in_one_sweep(op: LinearInterpreter, offsets: Offsets, size: int) -> Discuss:
+    """Twice as many samples: the first half carries q back to the input, the second half gathers
+    the sum over k on the way.
+    """
+
+    def meet(number: int, offset: Offset, gradient: Tensor) -> Tensor:
+        q, gathered = offset.by_sample(gradient, 2 * size).chunk(2)
+        together = torch.cat([q, gathered + contribution(q, offset.value)])
+        return offset.as_result(together, gradient)
+
+    graph = offsets.graph(2 * size, meet)
+
+    def discuss(chosen: list[int]) -> Tensor:
+        q, gathered = graph(one_hot(chosen, 2 * size, op)).chunk(2)
+        return (q * op.x0 + gathered)[: len(chosen)]
+
+    return discuss
+
+
+def _in_two_sweeps(op: LinearInterpreter, offsets: Offsets) -> Discuss:
+    """For networks that mix the samples of a batch: q first, kept at each call, then the sum."""
+    met: dict[int, Tensor] = {}
+
+    def keep(number: int, offset: Offset, q: Tensor) -> None:
+        met[number] = contribution(q, offset.value)
+
+    def gather(number: int, offset: Offset, gathered: Tensor) -> Tensor:
+        return gathered + met[number]
+
+    first, second = offsets.graph(1, keep), offsets.graph(1, gather)
+
+    def discuss(chosen: list[int]) -> Tensor:
+        u = one_hot(chosen, 1, op)
+        met.clear()
+        return first(u) * op.x0 + second(torch.zeros_like(u))
+
+    return discuss

@@ -1,0 +1,63 @@
+"""The folders as a reader finds them: imports run downward only, and no name hides a module."""
+
+import ast
+import importlib
+import inspect
+from pathlib import Path
+
+import linscope_cuda as ls
+
+ROOT = Path(ls.__file__).parent
+
+# From the bottom up. Each may use those before it.
+FLOORS = [
+    "files",
+    "linalg",
+    "operators",
+    "rules",
+    "capture",
+    "frozen",
+    "layers",
+    "zoo",
+    "study",
+    "report",
+    "cli",
+]
+
+
+def imports():
+    """(file, modules it imports from the package, as dotted paths below it)."""
+    for path in sorted(ROOT.rglob("*.py")):
+        folder = list(path.relative_to(ROOT).parts[:-1])
+        found = []
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ImportFrom) and node.level:
+                base = folder[: len(folder) - (node.level - 1)]
+                base += node.module.split(".") if node.module else []
+                # "from . import a" may name a module or something in one.
+                found += [".".join([*base, a.name]) for a in node.names]
+        yield path.relative_to(ROOT).with_suffix(""), found
+
+
+def test_imports_run_downward():
+    seen = set()
+    for path, found in imports():
+        own = path.parts[0]
+        if own.startswith("__"):
+            continue
+        seen.add(own)
+        for target in found:
+            floor = target.split(".")[0]
+            if floor in ("__version__", "_C", "_cpu"):
+                continue
+            assert FLOORS.index(floor) <= FLOORS.index(own), f"{path} imports {target}"
+    assert seen == set(FLOORS)
+
+
+def test_no_public_name_hides_a_module():
+    for name in ls.__all__:
+        if not inspect.ismodule(getattr(ls, name)):
+            assert (
+                not (ROOT / name / "__init__.py").exists() and not (ROOT / f"{name}.py").exists()
+            ), name
+    assert ls.svd is importlib.import_module("linscope_cuda.linalg.svd.solve").svd
