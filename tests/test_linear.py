@@ -99,6 +99,10 @@ RIGHT = {
     "conv_tbc": lambda x: torch.conv_tbc(
         x, rand((12, 4), 3, 1), rand((), 4, 4), 0
     ),
+    "to places of its own": lambda x: torch.zeros_like(x)
+    .scatter(2, torch.arange(11, -1, -1).expand(x.shape), 2 * x)
+    .index_copy(1, torch.tensor([2]), x[:, :1])
+    .index_put((torch.arange(len(x)), torch.tensor([1])), x[:, 0, 0][:, None]),
     "nansum": lambda x: x.nansum(2) + torch.nansum(x, (1, 2))[:, None],
     "a seeded draw": lambda x: x
     * torch.randn(3, 12, dtype=x.dtype, generator=torch.Generator().manual_seed(3)),
@@ -131,7 +135,25 @@ def written(out):
     return function
 
 
+def _unpooled(x):
+    """Windows that overlap name a place twice."""
+    peaks = (torch.arange(12) % 3 == 1).float().expand(3, 12)
+    at = F.max_pool1d(peaks, 3, 1, return_indices=True)[1]
+    return F.max_unpool1d(x[..., :10], at.expand(len(x), 3, 10), 3, 1)
+
+
 REFUSED = {
+    "unpooling from overlaps": _unpooled,
+    "scatter to one place": lambda x: torch.zeros_like(x).scatter(
+        2, torch.zeros(x.shape, dtype=torch.int64), x
+    ),
+    "index_copy to one place": lambda x: torch.zeros_like(x).index_copy(
+        1, torch.tensor([0, 1, 1]), x
+    ),
+    "index_put to one place": lambda x: torch.zeros_like(x).index_put(
+        (torch.tensor([0]), torch.tensor([1, 1, 2])), x[0]
+    ),
+    "setitem to one place": lambda x: _set_twice(x),
     "atleast_2d of two": lambda x: sum(torch.atleast_2d(x, c)),
     "type": lambda x: x.type(torch.int64) + x,
     "to": lambda x: x.to(torch.int32) + x,
@@ -161,6 +183,12 @@ REFUSED = {
     "instance norm by x": lambda x: F.instance_norm(x, weight=x[0, :, 0]),
     "threshold by x": lambda x: torch.where(x > 0, x, 0) + F.hardtanh(x, 0.0, x[0, 0, 0]),
 }
+
+
+def _set_twice(x):
+    y = torch.zeros_like(x)
+    y[:, [0, 0, 1]] = x
+    return y
 
 
 def _into_integers(x):

@@ -18,7 +18,16 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from ..rules import RULES, Entry, Fused, Rule, UnscopedOperation
-from ..rules.linear import LIKE, LINEAR, NEUTRAL, RANDOM, Linear, owner, writes_in_place
+from ..rules.linear import (
+    LIKE,
+    LINEAR,
+    NEUTRAL,
+    OVERWRITING,
+    RANDOM,
+    Linear,
+    owner,
+    writes_in_place,
+)
 from ..rules.policy import Policy, function_name
 from .transparent import GRADIENT_MODE, TRANSPARENT, normal_mode, running_function
 from .writes import write_over
@@ -186,6 +195,8 @@ class Interception(TorchFunctionMode):
             raise UnscopedOperation(f"{self.where(func)} writes into out=, which has no rule")
         if linear is not None and linear.allows(probes, named):
             self._check_linear(func, args, kwargs)
+            if self.watch:
+                self._require_kept(func, args, kwargs)
             if writes_in_place(func) and not probes[0]:
                 self._require_own(func, args[0])
             result = self.on_linear(linear, func, args, kwargs)
@@ -284,6 +295,23 @@ class Interception(TorchFunctionMode):
             raise UnscopedOperation(
                 f"{self.where(func)} acts on a Parameter made of what depends on the network's "
                 "input; use the tensor itself"
+            )
+
+    def _require_kept(self, func: Any, args: tuple, kwargs: dict) -> None:
+        """Of two entries written to one place, one is lost, and torch's derivative has both."""
+        at = OVERWRITING.get(func)
+        if at is None or at >= len(args) or not self.probes(args[at]):
+            return
+        source = args[at]
+        numbers = torch.arange(1.0, source.numel() + 1, dtype=torch.float64, device=source.device)
+        given = [*args[:at], numbers.reshape(source.shape), *args[at + 1 :]]
+        if at:
+            given[0] = torch.zeros_like(args[0], dtype=torch.float64)
+        y = func(*given, **kwargs)
+        if not torch.isin(numbers, given[0] if y is None else y).all():
+            raise UnscopedOperation(
+                f"{self.where(func)} writes more than once to one place: which of the values stays "
+                "is not defined"
             )
 
     def _check_linear(self, func: Any, args: tuple, kwargs: dict) -> None:

@@ -361,3 +361,10 @@ RANDOM: set[Any] = {
     )
     for name in names.split()
 }
+
+# What writes entries of one argument, at this position, to places that tensors name.
+OVERWRITING: dict[Any, int] = {
+    **dict.fromkeys(_functionals("max_unpool1d", "max_unpool2d", "max_unpool3d"), 0),
+    **dict.fromkeys(_methods("scatter", "index_copy"), 3),
+    **dict.fromkeys([*_methods("index_put"), Tensor.__setitem__], 2),
+}

@@ -132,7 +132,7 @@ class Selection:
             return self.pairwise(input, given[0])
         at = self.dim_at - 1
         dim = kwargs.get("dim", args[at] if at < len(args) else self.default)
-        if dim is None or dim % input.dim() == 0:
+        if dim is None or input.dim() == 0 or dim % input.dim() == 0:
             raise UnscopedOperation("it chooses among the samples of a batch; name another dim")
         decide = Places(lambda x: self.function(x, *args, **kwargs)[1], input.shape[dim])
         indices = freeze(decide, input)
@@ -155,7 +155,8 @@ def nansum(freeze, input, dim=None, keepdim=False, *, dtype=None):
 
 
 def _extreme(freeze, winner: Callable, input: Tensor, dim, keepdim: bool) -> Tensor:
-    dims = sorted(d % input.dim() for d in ([dim] if isinstance(dim, int) else dim))
+    given = [dim] if isinstance(dim, int) else dim
+    dims = sorted(d % input.dim() for d in given) if input.dim() else []
     if not dims or dims[0] == 0:
         raise UnscopedOperation("it chooses among the samples of a batch; name other dims")
     last = tuple(range(-len(dims), 0))

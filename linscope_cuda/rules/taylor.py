@@ -63,18 +63,15 @@ class _Expansion(Fused):
         if times == 1:
             return y0, decision
         at = _repeated(at, xs)
-        steps = tuple(x - x0 for x, x0 in zip(xs, at, strict=True))
-        moved = push_forward(self.h, at, steps)[1]
+        moved = push_forward(self.h, at, _steps(xs, at))[1]
         return _each(lambda y, step: _repeat(y, times) + step, y0, moved), decision
 
     def frozen(self, decision, affine, *xs):
-        x0 = tuple(decision.values())
-        y = _Derivative.apply(self.h, _repeated(x0, xs), *xs)
+        at = _repeated(tuple(decision.values()), xs)
         if not affine:
-            return y
-        times = len(xs[0]) // len(x0[0])
-        value, slope = push_forward(self.h, x0, x0)
-        return _each(lambda y, v, s: y + _repeat(v - s, times), y, value, slope)
+            return _Derivative.apply(self.h, at, *xs)
+        y0, moved = push_forward(self.h, at, _steps(xs, at))
+        return _each(torch.add, y0, moved)
 
 
 class Taylor:
@@ -100,6 +97,11 @@ class Taylor:
 def _each(f: Callable[..., Tensor], *ys: Any) -> Any:
     """f of one tensor of each, or of those at one place of each tuple."""
     return tuple(map(f, *ys)) if isinstance(ys[0], tuple) else f(*ys)
+
+
+def _steps(xs: Tensors, at: Tensors) -> Tensors:
+    """x - x0, and 0 where x0 is infinite, as what a mask leaves out is: a constant."""
+    return tuple(torch.where(x0.isinf(), 0, x - x0) for x, x0 in zip(xs, at, strict=True))
 
 
 def _repeat(x0: Tensor, times: int) -> Tensor:
