@@ -136,7 +136,7 @@ class Interception(TorchFunctionMode):
         if isinstance(value, Tensor):
             if value.is_floating_point() or value.is_complex():
                 if self.watch:
-                    self.memory.add(value.untyped_storage().data_ptr())
+                    self.memory.add(value.untyped_storage()._cdata)
                 value._linscope_run = self.token  # pyright: ignore[reportAttributeAccessIssue]
                 if value._base is not None:
                     value._base._linscope_run = self.token  # pyright: ignore
@@ -291,7 +291,7 @@ class Interception(TorchFunctionMode):
     def _require_no_parameter(self, func: Any, values: Iterable[Any]) -> None:
         """A Parameter is made out of sight; one of what depends on the input shares its memory."""
         strangers = (v for v in values if isinstance(v, nn.Parameter) and not self.probes(v))
-        if any(v.untyped_storage().data_ptr() in self.memory for v in strangers):
+        if any(v.untyped_storage()._cdata in self.memory for v in strangers):
             raise UnscopedOperation(
                 f"{self.where(func)} acts on a Parameter made of what depends on the network's "
                 "input; use the tensor itself"

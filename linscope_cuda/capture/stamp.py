@@ -48,23 +48,24 @@ class Stamp:
             self.state = self._state()
 
     def _changed(self) -> str | None:
-        for (name, mapping, key), (value, version, pointer) in zip(
+        for (name, mapping, key), (value, version, storage) in zip(
             self.places, self.state, strict=True
         ):
             now = mapping.get(key)
-            if now is not value or _version(now) != version or _pointer(now) != pointer:
+            if now is not value or _version(now) != version or _storage(now) != storage:
                 return name
         return None
 
     def _state(self) -> list[tuple[Any, int, int]]:
         # The tensors are kept: another one could come to lie in the memory of one that is gone.
         values = [mapping.get(key) for _, mapping, key in self.places]
-        return [(value, _version(value), _pointer(value)) for value in values]
+        return [(value, _version(value), _storage(value)) for value in values]
 
 
 def _version(value: Any) -> int:
     return value._version if isinstance(value, Tensor) and not value.is_inference() else 0
 
 
-def _pointer(value: Any) -> int:
-    return value.data_ptr() if isinstance(value, Tensor) and value.layout == torch.strided else 0
+def _storage(value: Any) -> int:
+    strided = isinstance(value, Tensor) and value.layout == torch.strided
+    return value.untyped_storage()._cdata if strided else 0
