@@ -18,6 +18,7 @@ from linscope_cuda.operators import reference
 from linscope_cuda.study import info
 
 ROOT = Path(__file__).parents[1]
+INSTALLED = str(Path(ls.__file__).parents[1])
 
 
 def run(*command, **environment):
@@ -132,7 +133,7 @@ x86 = pytest.mark.skipif(
 
 @x86
 def test_a_processor_without_avx2_keeps_all_but_the_cpu_loops():
-    done = run("-c", OLD_PROCESSOR, ATEN_CPU_CAPABILITY="default", PYTHONPATH=str(ROOT))
+    done = run("-c", OLD_PROCESSOR, ATEN_CPU_CAPABILITY="default", PYTHONPATH=INSTALLED)
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
     assert all(cpu and cuda == found["built with CUDA"] for cpu, cuda in found["kernels"])
