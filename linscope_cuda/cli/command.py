@@ -199,7 +199,7 @@ def warn(text: str) -> None:
 
 @contextmanager
 def progress_bar() -> Iterator[Callable[[float, str], None]]:
-    """A bar on a terminal for what takes more than two seconds; told the share done, and of what."""
+    """A bar on a terminal for what takes over two seconds; told the share done, and of what."""
     form = "{desc} |{bar:20}| {elapsed}"
     with tqdm(total=100, delay=2, miniters=0, leave=False, bar_format=form, disable=None) as bar:
 
