@@ -79,7 +79,7 @@ sys.path.insert(0, {tests!r})
 sys.modules["linscope_cuda._C"] = None
 import linscope_cuda as ls
 from networks import Spellings, build, example
-assert not ls._native.COMPILED
+assert not ls.operators.native.COMPILED
 op = ls.LinearInterpreter(build(Spellings), example(Spellings))
 assert op.dottest() < 1e-12
 torch.save((op.todense(), op.residual, op.tape.nbytes), {out!r})
@@ -104,8 +104,8 @@ def test_everything_runs_without_compiled_operators(tmp_path):
 OLD_PROCESSOR = """
 import sys, json, torch
 import linscope_cuda as ls
-from linscope_cuda import _native, reference, selftest
-from linscope_cuda.report import info
+from linscope_cuda.operators import native as _native, reference
+from linscope_cuda.study import info, selftest
 assert _native.COMPILED and not _native.CPU_COMPILED
 assert "linscope_cuda._C" in sys.modules and "linscope_cuda._cpu" not in sys.modules
 has = torch._C._dispatch_has_kernel_for_dispatch_key

@@ -263,7 +263,7 @@ def test_progress_waits_two_seconds_unless_told(monkeypatch):
         seen.append((options["delay"], options["disable"]))
         return tqdm(**{**options, "disable": True})
 
-    monkeypatch.setattr(sys.modules["linscope_cuda.svd.solve"], "tqdm", bar)
+    monkeypatch.setattr(sys.modules["linscope_cuda.linalg.svd.solve"], "tqdm", bar)
     for progress in (None, True, False):
         solve(matrix([1.0]), 1, progress=progress)
     assert seen[:2] == [(2, False), (0, False)] and seen[2][1]
