@@ -16,6 +16,7 @@ from linscope_cuda import report
 from linscope_cuda.report import pictures, writing
 from linscope_cuda.report.gallery import rgb
 from linscope_cuda.study.close_up import column_field, detailed_pixel, row_field, triplet_windows
+from linscope_cuda.study.tour import TOP
 from linscope_cuda.zoo import Network
 from linscope_cuda.zoo.preprocess import Preprocess
 
@@ -401,7 +402,7 @@ def test_a_class_name_reaches_captions_escaped(image):
 def test_an_output_without_a_name_has_its_number(image):
     named = dataclasses.replace(classifier(), classes=["the only name"])
     names = {score.index: score.name for score in report.explore(named, image, k=1).top}
-    assert len(names) == report.tour.TOP
+    assert len(names) == TOP
     assert all(name == "the only name" if k == 0 else f"output {k}" for k, name in names.items())
 
 
