@@ -1,5 +1,5 @@
-// What every operator asks of its arguments before any work. linscope_cuda/operators/checks.py asks the same
-// where no kernel does.
+// What every operator asks of its arguments before any work. linscope_cuda/operators/checks.py asks
+// the same where no kernel does.
 #pragma once
 
 #include <sstream>
