@@ -21,8 +21,16 @@ from .model import plain_model, require_frozen
 class DoubledBatch(Interception):
     """Each scope decides on the first `references` samples and applies the decision to all."""
 
-    def __init__(self, model: nn.Module, references: int, policy: Policy | None = None):
-        super().__init__(model, policy)
+    def __init__(
+        self,
+        model: nn.Module,
+        references: int,
+        policy: Policy | None = None,
+        watch: bool = False,
+        transparent: bool = False,
+        wanted: int | None = None,
+    ):
+        super().__init__(model, policy, watch, transparent, wanted)
         self.references = references
 
     def _share(self, x: Tensor) -> int:

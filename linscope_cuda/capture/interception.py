@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterable
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, ExitStack
 from functools import cached_property
 from itertools import count
 from typing import Any
@@ -16,6 +16,7 @@ from torch import Tensor, dtype, nn
 from torch._C import DisableTorchFunction
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.weak import WeakTensorKeyDictionary
 
 from ..rules import RULES, Entry, Fused, Rule, UnscopedOperation
 from ..rules.linear import (
@@ -24,7 +25,6 @@ from ..rules.linear import (
     NEUTRAL,
     OVERWRITING,
     RANDOM,
-    Linear,
     owner,
     writes_in_place,
 )
@@ -43,7 +43,14 @@ class Interception(TorchFunctionMode):
     it takes a decision, `fused` runs an operator that decides and applies in one.
     """
 
-    def __init__(self, model: nn.Module, policy: Policy | None = None):
+    def __init__(
+        self,
+        model: nn.Module,
+        policy: Policy | None = None,
+        watch: bool = False,
+        transparent: bool = False,
+        wanted: int | None = None,
+    ):
         super().__init__()
         self.model = model
         self.policy = policy or Policy()
@@ -52,14 +59,15 @@ class Interception(TorchFunctionMode):
         self.handled = 0  # functions being handled; 0 while the model's own code runs
         self.function: Any = None  # whose rule is at work
         self.expanding = False  # whether that is under "taylor", and all that it is made of
-        self.watch = False  # look out for operations that pass unseen
-        self.transparent = False  # look through what the model says about derivatives
+        self.watch = watch  # look out for operations that pass unseen
+        self.transparent = transparent  # look through what the model says about derivatives
         self.gradients = False  # whether the run makes a graph that leads to its input
         self.hidden: UnscopedOperation | None = None  # the one that was found
         self.memory: set[int] = set()  # where, while watching, what depends on the input has lain
         self.calls = 0  # of the model's own code, so far
-        self.names: list[str] | None = None  # of these calls, where wanted
-        self.stop: int | None = None  # the call whose result is the output, in place of the model's
+        self.wanted = wanted  # the call whose result is the output, in place of the model's
+        self.kept: Tensor | None = None  # that result
+        self.gates = WeakTensorKeyDictionary()  # what is meant to be multiplied with
 
     # ---- What the kinds of runs do differently ----
 
@@ -81,8 +89,20 @@ class Interception(TorchFunctionMode):
         self._mark(y)
         return y
 
-    def on_linear(self, entry: Linear, func: Any, args: tuple, kwargs: dict) -> Any:
-        return func(*args, **kwargs)
+    def modes(self) -> Iterable[AbstractContextManager]:
+        """What else the model runs in."""
+        return [_Watch(self)] if self.watch else []
+
+    def on_start(self, x: Tensor) -> None:
+        """Is told the input that the model is given."""
+
+    def before(self, func: Any) -> None:
+        """Is told each function of what depends on the network's input, also those of rules."""
+
+    def after(self, func: Any, result: Any) -> None:
+        """Is told each call of the model's own code, once it is done."""
+        if self.calls == self.wanted:
+            self.kept = next(iter(_tensors(result))).reshape(self.batch, -1).clone()
 
     # ---- The run ----
 
@@ -94,15 +114,17 @@ class Interception(TorchFunctionMode):
             with normal_mode():
                 x = x.clone()  # a network may write into its input
                 self._mark(x)
-                with self, _Watch(self) if self.watch else nullcontext():
+                self.on_start(x)
+                with self, ExitStack() as stack:
+                    for mode in self.modes():
+                        stack.enter_context(mode)
                     y = forward(x)
-        except _Reached as reached:
-            y = reached.value.reshape(self.batch, -1)
-            self._mark(y)
         except RuntimeError as error:
             if self.hidden is None:
                 raise
             raise self.hidden from error  # TorchScript puts one of its own in its place
+        if self.kept is not None:
+            return self.kept
         if not isinstance(y, Tensor):
             raise TypeError(
                 f"the model must return one tensor, it returned {type(y).__name__}; choose one "
@@ -169,15 +191,9 @@ class Interception(TorchFunctionMode):
         finally:
             self.handled -= 1
         if not self.handled:
-            self._count(func, result)
+            self.after(func, result)
+            self.calls += 1
         return result
-
-    def _count(self, func: Any, result: Any) -> None:
-        if self.names is not None:
-            self.names.append(self.where(func))
-        if self.calls == self.stop:
-            raise _Reached(next(iter(_tensors(result))))
-        self.calls += 1
 
     def _on_constants(self, func: Any, args: tuple, kwargs: dict) -> Any:
         if func is GRADIENT_MODE and self.transparent and self.handled == 1:
@@ -190,6 +206,7 @@ class Interception(TorchFunctionMode):
         return func(*args, **kwargs)
 
     def _handle(self, func: Any, args: tuple, kwargs: dict, probes: list, named: dict) -> Any:
+        self.before(func)
         linear, rule = LINEAR.get(func), RULES.get(func)
         if kwargs.get("out") is not None:
             raise UnscopedOperation(f"{self.where(func)} writes into out=, which has no rule")
@@ -199,7 +216,7 @@ class Interception(TorchFunctionMode):
                 self._require_kept(func, args, kwargs)
             if writes_in_place(func) and not probes[0]:
                 self._require_own(func, args[0])
-            result = self.on_linear(linear, func, args, kwargs)
+            result = func(*args, **kwargs)
             made = args[0] if writes_in_place(func) else result
             self._require_followed(func, list(_tensors(made)))
             self._mark(made)
@@ -241,7 +258,7 @@ class Interception(TorchFunctionMode):
         if isinstance(y, Tensor) and not self.probes(y):
             return y.clone()  # a decision, which the network may write into
         if entry.is_gate:
-            y._linscope_gate = True  # pyright: ignore[reportAttributeAccessIssue]
+            self.gates[y] = True
         return y
 
     def _apply(self, rule: Rule, args: tuple, kwargs: dict) -> Any:
@@ -265,7 +282,7 @@ class Interception(TorchFunctionMode):
                 return named or "second"
             if first.numel() != second.numel():
                 return "first" if first.numel() < second.numel() else "second"
-            gates = [hasattr(t, "_linscope_gate") for t in (first, second)]
+            gates = [t in self.gates for t in (first, second)]
             if gates[0] != gates[1]:
                 return "first" if gates[0] else "second"
         raise UnscopedOperation(
@@ -324,6 +341,15 @@ class Interception(TorchFunctionMode):
         if _random(func, args, kwargs):
             raise ValueError(f"{self.where(func)} runs in training mode; call model.eval()")
 
+    def require_seen(self, operator: Any, args: tuple) -> None:
+        """An operator that runs while none of the model's functions does is out of sight."""
+        if not self.handled and any(map(self.probes, args)):
+            self.hidden = UnscopedOperation(
+                f"{operator} in {self.module_path() or 'the model'} acts on what depends on the "
+                "network's input, out of sight: a C++ extension or a scripted function runs there"
+            )
+            raise self.hidden
+
     def _require_own(self, func: Any, target: Tensor) -> None:
         """What a run writes into must be its own, not the model's."""
         written = owner(target)
@@ -352,14 +378,6 @@ class Interception(TorchFunctionMode):
         return {id(m): name or type(m).__name__ for name, m in self.model.named_modules()}
 
 
-class _Reached(Exception):
-    """The call at which a run was to stop, with its result."""
-
-    def __init__(self, value: Tensor):
-        super().__init__()
-        self.value = value
-
-
 class _Watch(TorchDispatchMode):
     """Refuses operations on what depends on the network's input, out of sight of its functions."""
 
@@ -367,13 +385,12 @@ class _Watch(TorchDispatchMode):
         super().__init__()
         self.run = run
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        return False  # nothing is compiled here, and what keeps compilers out takes its time
+
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        if not self.run.handled and any(map(self.run.probes, args)):
-            self.run.hidden = UnscopedOperation(
-                f"{func} in {self.run.module_path() or 'the model'} acts on what depends on the "
-                "network's input, out of sight: a C++ extension or a scripted function runs there"
-            )
-            raise self.run.hidden
+        self.run.require_seen(func, args)
         return func(*args, **(kwargs or {}))
 
 

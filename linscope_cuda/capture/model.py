@@ -105,10 +105,8 @@ class Network:
         return y[self.output]
 
     def plain(self, x: Tensor, stop: int | None = None) -> Tensor:
-        """The model's own output for x, not frozen, up to its call of number `stop`."""
-        run = _Plain(self.model)
-        run.stop, run.transparent = stop, True
-        return run.run(self, x)
+        """The model's own output for x, not frozen; or the result of its call of number `stop`."""
+        return _Plain(self.model, transparent=True, wanted=stop).run(self, x)
 
     def push_forward(self, x: Tensor, v: Tensor, stop: int | None = None) -> Tensor:
         """The derivative of `plain` at x along v, in forward mode.
@@ -127,20 +125,21 @@ class Network:
             x = x.clone().requires_grad_()
             return torch.autograd.grad(self.plain(x, stop), x, u)[0]
 
-    @contextmanager
-    def settings(self, device: torch.device) -> Iterator[None]:
-        """The model runs as it is written and in its own dtype: without autocast around it, without
-        compiled parts, on CUDA without TF32 and algorithms that change from call to call.
 
-        Otherwise y0 = F x0 + r would hold to three digits, and differ between batch sizes.
-        """
-        off = torch.autocast(device.type, enabled=False)
-        with off, _eager(self.compiled), _no_fast_path():
-            if device.type == "cuda":
-                with _full_precision():
-                    yield
-            else:
+@contextmanager
+def settings(device: torch.device, compiled: bool = False) -> Iterator[None]:
+    """What runs within does so in its own dtype: without autocast around it, without `compiled`
+    parts, on CUDA without TF32 and algorithms that change from call to call.
+
+    Otherwise y0 = F x0 + r would hold to three digits, and differ between batch sizes.
+    """
+    off = torch.autocast(device.type, enabled=False)
+    with off, _eager(compiled), _no_fast_path():
+        if device.type == "cuda":
+            with _full_precision():
                 yield
+        else:
+            yield
 
 
 class _Plain(Interception):

@@ -7,10 +7,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 from torch import Tensor, nn
 from torch._C import DisableTorchFunction
 
+from ..program import Line, Value
+from ..program.tracer import Tracer
 from ..rules import Fused, packing
 from ..rules.checking import mismatch
 from ..rules.entry import Decision, Places
@@ -26,8 +29,20 @@ _PLACE = ("function", "module", "sample_shape")
 Fault = Callable[[Decision, Decision], str | None]
 
 
+class _WatchingTracer(Tracer):
+    """A tracer that looks out for what runs out of sight."""
+
+    def __init__(self, run: Interception):
+        super().__init__()
+        self.run = run
+
+    def on_operator(self, func: Any, args: tuple) -> None:
+        self.run.require_seen(func, args)
+
+
 class Record(Interception):
-    """Runs the model on x0, all of it references, and writes each decision on the tape.
+    """Runs the model on x0, all of it references, and writes each decision on the tape, each step
+    of F x + r into a straight line, and the name of each call.
 
     `keep(number, decision)` gives the decision as it is to be kept: in memory, by default.
     """
@@ -38,40 +53,90 @@ class Record(Interception):
         policy: Policy | None = None,
         keep: Callable[[int, Decision], Decision] = lambda number, decision: decision,
     ):
-        super().__init__(model, policy)
+        super().__init__(model, policy, watch=True, transparent=True)
         self.keep = keep
+        self.tracer = _WatchingTracer(self)
         self.entries: list[Entry] = []
+        self.names: list[str] = []
+        self.results: list[Value | None] = []  # of the calls
         self.tape: Tape
+        self.line: Line  # of F x + r
 
     def run(self, forward, x):
         y = super().run(forward, x)
         self.tape = Tape(self.model, self.policy, x, y, self.entries)
+        self.line = self.tracer.line(y)
         return y
+
+    def modes(self):
+        return [self.tracer]
+
+    def on_start(self, x):
+        self.tracer.input(x)
+
+    def before(self, func):
+        self.tracer.label, self.tracer.call = self.where(self.function or func), self.calls
+
+    def after(self, func, result):
+        super().after(func, result)
+        first = result[0] if isinstance(result, tuple | list) else result
+        self.names.append(self.where(func))
+        self.results.append(self.tracer.value(first) if isinstance(first, Tensor) else None)
 
     def __call__(self, decide, *args):
         with DisableTorchFunction():
             probe = next((a for a in args if self.probes(a)), None)
             if probe is None:
                 return decide(*args)
-            decision = pack(decide(*args), entries(probe))
+            with self.tracer.pause():
+                decision = pack(decide(*args), entries(probe))
+                value = unpack(decision, len(probe))
             size = decide.size if isinstance(decide, Places) else None
-            self._write(probe, decision, partial(packing.fault, size=size))
-            return unpack(decision, len(probe))
+            kept = self._write(probe, decision, partial(packing.fault, size=size))
+            # The run goes by its own decision, the program by what is kept, which is unpacked in
+            # each product.
+            for part in filter(lambda v: isinstance(v, Tensor), kept.values()):
+                self.tracer.constant(part)
+            self._assign(value, unpack(self._placed(kept, probe), len(probe)))
+            return value
 
     def fused(self, rule: Fused, *args, **kwargs):
         with DisableTorchFunction():
-            y, decision = rule.scope(entries(args[0]), *args, **kwargs)
+            with self.tracer.pause():
+                y, decision = rule.scope(entries(args[0]), *args, **kwargs)
 
             def fault(given: Decision, taken: Decision) -> str | None:
                 return mismatch(given, taken) or rule.fault(given, taken, *args, **kwargs)
 
-            self._write(args[0], decision, fault)
+            kept = self._write(args[0], decision, fault)
+            # The answer is the scope's; its steps are those of the frozen operator.
+            frozen = rule.frozen(self._placed(kept, args[0]), *args, **kwargs)
+            self._assign(y, frozen)
             return y
 
-    def _write(self, x: Tensor, decision: Decision, fault: Fault) -> None:
+    def _assign(self, made: Any, shadow: Any) -> None:
+        """Lets what a run made stand for what its program makes."""
+        for own, other in zip(_listed(made), _listed(shadow), strict=True):
+            self.tracer.assign(own, self.tracer.value(other))
+
+    def _write(self, x: Tensor, decision: Decision, fault: Fault) -> Decision:
+        """Keeps a decision and gives it as it is kept."""
         name, module, shape = function_name(self.function), self.module_path(), tuple(x.shape[1:])
-        entry = Entry(name, module, shape, self.keep(len(self.entries), decision))
-        self.entries.append(entry)
+        self.entries.append(Entry(name, module, shape, self.keep(len(self.entries), decision)))
+        return self.entries[-1].decision
+
+    def _placed(self, decision: Decision, like: Tensor) -> Decision:
+        """A decision where it is needed; what is kept elsewhere is moved in each product."""
+        for part in decision.values():
+            if isinstance(part, Tensor) and part.device != like.device:
+                self.tracer.constant(part)
+        return {
+            k: v.to(like.device) if isinstance(v, Tensor) else v for k, v in decision.items()
+        }
+
+
+def _listed(value: Any) -> list[Any]:
+    return list(value) if isinstance(value, tuple | list) else [value]
 
 
 class Unfit(ValueError):
@@ -110,3 +175,4 @@ class Verification(Record):
             raise Unfit(f"in decision {number}, {taken}, {wrong}")
         # In the order of those taken: a rule may go by it.
         self.entries[-1] = replace(taken, decision={k: given.decision[k] for k in decision})
+        return self.entries[-1].decision

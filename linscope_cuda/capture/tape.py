@@ -48,10 +48,7 @@ class Entry:
 
     def on(self, device: torch.device) -> Decision:
         """The decision, its tensors on a device."""
-        return {
-            name: value.to(device) if isinstance(value, Tensor) else value
-            for name, value in self.decision.items()
-        }
+        return {k: v.to(device) if isinstance(v, Tensor) else v for k, v in self.decision.items()}
 
     def __str__(self) -> str:
         return f"{self.function} in {self.module} on {self.sample_shape}"

@@ -5,35 +5,79 @@ r(x0).
 from __future__ import annotations
 
 import os
-import warnings
 from collections.abc import Callable, Mapping
-from contextlib import nullcontext
-from copy import copy
 from operator import index as as_int
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from ..capture.doubled_batch import DoubledBatch
-from ..capture.interception import Interception
-from ..capture.model import Network, plain_model, require_frozen
-from ..capture.record import Record
+from ..capture.model import Network, plain_model, require_frozen, settings
 from ..capture.replay import Replay
-from ..capture.tape import Tape, TapeMismatch
-from ..capture.tape_folder import Folder
-from ..capture.transparent import foreign_functions, normal_mode
+from ..capture.tape import Tape
 from ..linalg.operator import MatrixFreeOperator
-from ..rules import UnscopedOperation
+from ..program import Program
 from ..rules.policy import Policy
 from . import tape_file
-from .certificate import Certificate, CertificateError, certify, require_linear, tolerance
-from .memory import Meter, peak_bytes
+from .certificate import Certificate, certify, require_linear
+from .sources import Differentiable, Doubled, Source, record
 
 Storage = str | os.PathLike
+Output = str | int | Callable[[Any], Tensor] | None
 
 
-class LinearInterpreter(MatrixFreeOperator):
+class FrozenNetwork(MatrixFreeOperator):
+    """A network's filter F and residual r, wherever their products come from."""
+
+    storage = "tape"
+
+    def __init__(self, source: Source, policy: Policy, max_bytes: int):
+        self.source, self.policy, self.max_bytes = source, policy, max_bytes
+        self.x0, self.output = source.x0, source.output
+        super().__init__(self.x0.shape[1:], self.output.shape[1:], self.x0.dtype, self.x0.device)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """F x + r: (K, *input_shape) -> (K, *output_shape)."""
+        return self.filter(x) + self.residual
+
+    @property
+    def residual(self) -> Tensor:
+        """r, the frozen network's answer to 0: (1, *output_shape)."""
+        return self.source.residual()
+
+    @property
+    def program(self) -> Program:
+        """F x + r as a straight line of torch functions; `program.T` is that of F^T u.
+
+        >>> print(op.program)
+        """
+        return self.source.recorded().program
+
+    @property
+    def passes(self) -> int:
+        return super().passes + self.source.passes
+
+    @property
+    def max_batch(self) -> int | None:
+        """Probes computed at once: as many as `max_bytes` allows, predicted when first asked for;
+        may be set.
+        """
+        if self._max_batch is None:
+            self._max_batch = max(1, self.max_bytes // max(1, self.source.bytes_of_a_probe()))
+        return self._max_batch
+
+    @max_batch.setter
+    def max_batch(self, value: int | None) -> None:
+        self._max_batch = value if value is None else max(1, as_int(value))
+
+    def _matmat(self, x: Tensor) -> Tensor:
+        return self.source.filter(x)
+
+    def _rmatmat(self, u: Tensor) -> Tensor:
+        return self.source.transpose(u)
+
+
+class LinearInterpreter(FrozenNetwork):
     """The network's filter F and residual r for x0, the linear system that its decisions leave
     (equations 1 and 5).
 
@@ -68,36 +112,41 @@ class LinearInterpreter(MatrixFreeOperator):
         storage: Storage = "tape",
         max_bytes: int = 2**30,
         *,
-        output: str | int | Callable[[Any], Tensor] | None = None,
+        output: Output = None,
         kwargs: Mapping[str, Any] | None = None,
         differentiable: bool = False,
         check: bool = True,
     ):
         model = plain_model(model)
-        self.policy = policy if isinstance(policy, Policy) else Policy(policy)
+        policy = policy if isinstance(policy, Policy) else Policy(policy)
         _check(model, x0, storage)
         self.network = Network(model, kwargs, output)
         self.storage = "none" if differentiable else os.fspath(storage)
         self.differentiable = differentiable
-        self.max_bytes = max_bytes
-        self.x0 = x0.detach().clone()
-        self._watch, self._stop, self._bytes_of_a_pass = check, None, 0
-        self._start(self._record())
+        source, self.tape = self._recorded(policy, x0.detach().clone(), check)
+        super().__init__(source, policy, max_bytes)
         if len(self.output) != 1:
             raise ValueError(
                 f"the model gave {len(self.output)} samples for one; F maps a sample to a sample"
             )
         if check:
-            self._require_linear()
+            with torch.no_grad():
+                require_linear(self)
 
-    @classmethod
+    def _recorded(self, policy: Policy, x0: Tensor, check: bool) -> tuple[Source, Tape]:
+        if self.storage == "none":
+            kind = Differentiable if self.differentiable else Doubled
+            source = kind(self.network, x0, policy, check)
+            return source, Tape(self.model, policy, x0, source.output, [])
+        return record(self.network, x0, policy, None if self.storage == "tape" else self.storage)
+
+    @staticmethod
     def from_tape(
-        cls,
         model: nn.Module,
         path: str | os.PathLike,
         max_bytes: int = 2**30,
         *,
-        output: str | int | Callable[[Any], Tensor] | None = None,
+        output: Output = None,
         kwargs: Mapping[str, Any] | None = None,
     ) -> LinearInterpreter:
         """The interpreter whose tape was saved with `tape.save`, after one pass that holds it
@@ -109,131 +158,48 @@ class LinearInterpreter(MatrixFreeOperator):
 
         >>> op = ls.LinearInterpreter.from_tape(model, "cat.tape")
         """
-        model = plain_model(model)
-        require_frozen(model)
-        network = Network(model, kwargs, output)
-        tape = tape_file.load(network, path)
-        op = cls.__new__(cls)
-        op.network, op.policy, op.max_bytes = network, tape.policy, max_bytes
-        op.storage, op.differentiable, op._watch, op._stop = "tape", False, True, None
-        op._start(tape)
-        op._tried = {1}  # the file does not say whether its network takes batches
-        return op
-
-    def _start(self, tape: Tape) -> None:
-        """Begins anew with a tape."""
-        self.tape, self.x0, self.output = tape, tape.x0, tape.output
-        self._residual: Tensor | None = None
-        self._graphs: dict[int, tuple[Tensor, Tensor]] = {}
-        self._tried = {1, 2}  # sizes of a batch that are known to give what single probes give
-        self._held: set[int] = set()  # numbers of probes beside which x0's answer is its own
-        super().__init__(self.x0.shape[1:], self.output.shape[1:], self.x0.dtype, self.x0.device)
-        self._passes = 1
-
-    def __call__(self, x: Tensor) -> Tensor:
-        """F x + r: (K, *input_shape) -> (K, *output_shape)."""
-        return self.filter(x) + self.residual
+        return _FromTape(model, path, max_bytes, output, kwargs)
 
     @property
     def model(self) -> nn.Module:
         return self.network.model
 
-    @property
-    def residual(self) -> Tensor:
-        """r, the frozen network's answer to 0: (1, *output_shape)."""
-        self.network.stamp.require_same()
-        if self.differentiable:
-            return self._answer_to_zero()
-        if self._residual is None:
-            with torch.no_grad():
-                self._residual = self._answer_to_zero()
-        return self._residual
+    def plain(self, stop: int | None = None) -> Tensor:
+        """The model's own output for x0, run plainly: (1, *output_shape); or, flattened, the result
+        of its call of number `stop`.
+        """
+        return self._plainly(1, self.network.plain, stop)
 
-    def _answer_to_zero(self) -> Tensor:
-        self._passes += 1
-        zero = torch.zeros_like(self.x0)
-        r = self._doubled(zero) if self.storage == "none" else self._replay(zero, affine=True)
-        if r.shape != self.output.shape:
-            raise UnscopedOperation(
-                f"the frozen network answers 0 with {tuple(r.shape)}, the network x0 with "
-                f"{tuple(self.output.shape)}"
-            )
-        return r
-
-    def _run(self, run: Interception, x: Tensor) -> Tensor:
-        stamp, run.stop, run.transparent = self.network.stamp, self._stop, True
-        stamp.require_same()
-        with self.network.settings(x.device):
-            y = run.run(self.network, x)
-        stamp.after_run(first=isinstance(run, Record))
-        if run.gradients:
-            hidden = next(foreign_functions(y), None)
-            if hidden is not None:
-                raise UnscopedOperation(
-                    f"{hidden} cannot be followed backward: it is a custom autograd Function, "
-                    "whose derivative is its own"
-                )
-        return y
-
-    def _record(self) -> Tape:
-        """The tape of x0, without entries where nothing is to be kept."""
-        if self.storage == "none":
-            with torch.set_grad_enabled(self.differentiable):
-                y0 = self._doubled(self.x0[:0])
-            return Tape(self.model, self.policy, self.x0, y0, [])
-        run = Record(self.model, self.policy)
-        folder = None if self.storage == "tape" else Folder(self.storage)
-        if folder is not None:
-            run.keep = folder.keep
-        run.watch = True
-        meter = Meter() if self._watch else nullcontext()
-        with torch.no_grad(), meter:
-            self._run(run, self.x0)
-        self._bytes_of_a_pass = meter.peak if isinstance(meter, Meter) else 0
-        run.tape.folder = folder
-        return run.tape
-
-    def _replay(self, x: Tensor, affine: bool) -> Tensor:
-        return self._run(Replay(self.model, self.tape, affine, self.policy), x)
-
-    def _doubled(self, x: Tensor) -> Tensor:
-        """The probes' part of the doubled batch [x0; x], or that of x0 where there is no probe."""
-        run = DoubledBatch(self.model, 1, self.policy)
-        run.watch = not len(x)
-        y = self._run(run, torch.cat([self.x0, x]))
-        if not len(x):
-            return y
-        if self._watch and len(x) not in self._held:
-            with torch.no_grad():
-                error = (y[:1] - self.output).norm() / self.output.norm()
-            if error > torch.finfo(y.dtype).eps ** 0.5:
-                raise UnscopedOperation(
-                    "x0's answer changes with its probes: the network mixes the samples of a batch,"
-                    " or moves them out of the first dimension"
-                )
-            self._held.add(len(x))
-        return y[1:]
-
-    def plain(self) -> Tensor:
-        """The model's own output for x0, run plainly: (1, *output_shape)."""
-        return self._plainly(1, self.network.plain)
-
-    def push_forward(self, v: Tensor) -> Tensor:
+    def push_forward(self, v: Tensor, stop: int | None = None) -> Tensor:
         """dh(x0) v, the derivative of the model itself, past every rule: (1, *output_shape).
 
         NotImplementedError for a function to which torch gives no forward derivative.
         """
-        return self._plainly(3, self.network.push_forward, v)
+        return self._plainly(3, self.network.push_forward, stop, v)
 
-    def pull_back(self, u: Tensor) -> Tensor:
+    def pull_back(self, u: Tensor, stop: int | None = None) -> Tensor:
         """dh(x0)^T u, likewise: (1, *input_shape)."""
-        return self._plainly(3, self.network.pull_back, u)
+        return self._plainly(3, self.network.pull_back, stop, u)
 
     @torch.no_grad()
-    def _plainly(self, passes: int, product: Callable[..., Tensor], *args: Tensor) -> Tensor:
+    def reenact(self, x: Tensor, stop: int | None = None) -> Tensor:
+        """F x + r for one probe by the model's own Python, run anew with the decisions for x0."""
+        if isinstance(self.source, Doubled):
+            return self.source.reenact(x, stop)
+        self.source.require_same()
+        self._passes += 1
+        with settings(self.device, self.network.compiled):
+            y = Replay(self.model, self.tape, self.policy, stop).run(self.network, x)
+        self.network.stamp.after_run(first=False)
+        return y
+
+    @torch.no_grad()
+    def _plainly(
+        self, passes: int, product: Callable[..., Tensor], stop: int | None, *args: Tensor
+    ) -> Tensor:
         self._passes += passes
-        with self.network.settings(self.device):
-            y = product(self.x0, *args, stop=self._stop)
+        with settings(self.device, self.network.compiled):
+            y = product(self.x0, *args, stop=stop)
         self.network.stamp.after_run(first=False)
         return y
 
@@ -248,142 +214,52 @@ class LinearInterpreter(MatrixFreeOperator):
         with torch.no_grad():
             return certify(self, generator)
 
-    @torch.no_grad()
-    def _require_linear(self) -> None:
-        # Two probes together, where their products, of two passes each, fit in.
-        self.max_batch = 2 if 4 * self._bytes_of_a_pass <= self.max_bytes else 1
-        try:
-            require_linear(self)
-            self.max_batch = None if self.max_batch == 2 else 1
-            return
-        except (CertificateError, TapeMismatch, UnscopedOperation):
-            if self.max_batch == 1 or self.storage == "none":
-                raise
-        self.max_batch = 1
-        require_linear(self)
-        self._one_at_a_time(stacklevel=4)
-
-    def _one_at_a_time(self, stacklevel: int) -> None:
-        self.max_batch = 1
-        warnings.warn(
-            "the network mixes the samples of a batch, or moves them out of the first dimension: "
-            "its probes will run one at a time",
-            stacklevel=stacklevel,
-        )
-
-    def _in_batches(self, product: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
-        """product(x); where a batch of its size is new, one of its probes is run alone, too."""
-        if self._max_batch == 1 and len(x) > 1:
-            return torch.cat([product(part) for part in x.split(1)])
-        y = product(x)
-        if not self._watch or len(x) in self._tried:
-            return y
-        with torch.no_grad():
-            sizes = y.detach().reshape(len(y), -1).norm(dim=1)
-            at = sizes.argmax()
-            if not sizes[at] > 0:
-                return y
-            self._passes += 1
-            alone = product(x[at : at + 1].detach())[0]
-            same = (y[at] - alone).norm() <= tolerance(self.dtype) * alone.norm()
-        if same:
-            self._tried.add(len(x))
-            return y
-        self._one_at_a_time(stacklevel=6)
-        self._passes += len(x)
-        return torch.cat([product(part) for part in x.split(1)])
-
     def calls(self) -> list[str]:
         """The network's calls that depend on its input, in order: function and module."""
-        run = DoubledBatch(self.model, 1, self.policy)
-        run.names = []
-        with torch.no_grad():
-            self._run(run, self.x0)
-        return run.names
+        return self.source.recorded().calls
 
-    def cut_off(self, call: int) -> LinearInterpreter:
+    def cut_off(self, call: int) -> FrozenNetwork:
         """The interpreter of the network that ends with its call of that number."""
-        part = copy(self)
-        part._stop = call
-        part._start(part._record())
-        part.max_batch = self.max_batch
-        return part
+        return _CutOff(self, call)
 
-    @property
-    def max_batch(self) -> int | None:
-        """Probes computed at once: as many as `max_bytes` allows, predicted when first asked for;
-        may be set.
-        """
-        if self._max_batch is None:
-            self._max_batch = self._affordable_batch()
-        return self._max_batch
 
-    @max_batch.setter
-    def max_batch(self, value: int | None) -> None:
-        self._max_batch = value if value is None else max(1, as_int(value))
+class _CutOff(FrozenNetwork):
+    """The first calls of an interpreter's network, as a network."""
 
-    def _affordable_batch(self) -> int:
-        def products() -> None:
-            probe = self._zeros(1, *self.input_shape).requires_grad_()
-            with torch.enable_grad():
-                y = self._raw_filter(probe)
-            torch.autograd.grad(y, probe, self._zeros(1, *self.output_shape))
+    def __init__(self, whole: LinearInterpreter, call: int):
+        super().__init__(whole.source.recorded().until(call), whole.policy, whole.max_bytes)
+        self.whole, self.call = whole, call
 
-        try:
-            each = peak_bytes(products)
-        except Exception:  # a model may do what fake tensors cannot
-            return 1
-        return max(1, self.max_bytes // each)
+    def plain(self) -> Tensor:
+        return self.whole.plain(self.call)
 
-    def _raw_filter(self, x: Tensor) -> Tensor:
-        """What a product runs."""
-        if self.storage == "none":
-            return self._doubled(x)
-        return self._replay(x, affine=False)
+    def push_forward(self, v: Tensor) -> Tensor:
+        return self.whole.push_forward(v, self.call)
 
-    def _matmat(self, x: Tensor) -> Tensor:
-        return self._in_batches(self._forward_product, x)
+    def pull_back(self, u: Tensor) -> Tensor:
+        return self.whole.pull_back(u, self.call)
 
-    def _rmatmat(self, u: Tensor) -> Tensor:
-        self.network.stamp.require_same()
-        with normal_mode():
-            return self._in_batches(self._backward_product, u)
+    def reenact(self, x: Tensor) -> Tensor:
+        return self.whole.reenact(x, self.call)
 
-    def _forward_product(self, x: Tensor) -> Tensor:
-        if self.differentiable:
-            y = self._doubled(torch.cat([x, torch.zeros_like(self.x0)]))
-            self._passes += 2
-            return y[:-1] - y[-1:]
-        with torch.set_grad_enabled(torch.is_grad_enabled() and x.requires_grad):
-            y = self._raw_filter(x)
-            if self.storage == "none":
-                self._passes += 1  # x0 runs along
-                return y - self.residual
-            return y
 
-    def _backward_product(self, u: Tensor) -> Tensor:
-        if self.storage == "none":
-            self._passes += 1
-            probe = self._zeros(len(u), *self.input_shape).requires_grad_()
-            with torch.enable_grad():
-                y = self._doubled(probe)
-            keep = self.differentiable and torch.is_grad_enabled()
-            return torch.autograd.grad(y, probe, u, create_graph=keep)[0]
-        probe, y = self._graph(len(u))
-        keep = torch.is_grad_enabled() and u.requires_grad
-        with self.network.settings(self.device):
-            return torch.autograd.grad(y, probe, u, retain_graph=True, create_graph=keep)[0]
+class _FromTape(LinearInterpreter):
+    """An interpreter by a tape from a file."""
 
-    def _graph(self, samples: int) -> tuple[Tensor, Tensor]:
-        """A probe and F probe with its graph: linear, so that one graph serves every transposed
-        product of its size.
-        """
-        if samples not in self._graphs:
-            self._graphs = dict(list(self._graphs.items())[-1:])  # a size and its remainder
-            probe = self._zeros(samples, *self.input_shape).requires_grad_()
-            with torch.enable_grad():
-                self._graphs[samples] = probe, self._raw_filter(probe)
-        return self._graphs[samples]
+    def __init__(
+        self,
+        model: nn.Module,
+        path: str | os.PathLike,
+        max_bytes: int,
+        output: Output,
+        kwargs: Mapping[str, Any] | None,
+    ):
+        model = plain_model(model)
+        require_frozen(model)
+        self.network = Network(model, kwargs, output)
+        self.differentiable = False
+        source, self.tape = tape_file.load(self.network, path)
+        FrozenNetwork.__init__(self, source, self.tape.policy, max_bytes)
 
 
 def _check(model: nn.Module, x0: Any, storage: Storage) -> None:

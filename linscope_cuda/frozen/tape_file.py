@@ -22,10 +22,11 @@ from ..capture.tape import FORMAT, HEADER, Entry, Tape
 from ..files import digest, read_tensors
 from ..rules.policy import Policy
 from .certificate import tolerance
+from .sources import Taped, recorded_by
 
 
-def load(network: Network, path: str | os.PathLike) -> Tape:
-    """The tape in a file, after a pass of the network on its x0.
+def load(network: Network, path: str | os.PathLike) -> tuple[Taped, Tape]:
+    """The tape in a file and its program, after a pass of the network on its x0.
 
     FileNotFoundError without such a file; ValueError for a damaged file, for another model's, and
     for one that says what this model cannot have recorded.
@@ -109,25 +110,24 @@ def _of_kind(what: str, given: Any, kind: type) -> Any:
     return given
 
 
-def _verified(network: Network, tape: Tape) -> Tape:
+def _verified(network: Network, tape: Tape) -> tuple[Taped, Tape]:
     """The tape, if its x0 leads to its decisions and to its output."""
     run = Verification(tape)
-    run.transparent = True
     try:
-        with torch.no_grad(), network.settings(tape.x0.device):
-            y = run.run(network, tape.x0)
-        network.stamp.after_run(first=True)
+        source = recorded_by(run, network, tape.x0)
     except Unfit:
         raise
     except Exception as error:  # an x0 of another shape may end anywhere in a model
         kind = type(error).__name__
         raise ValueError(f"the model cannot run its x0: {kind}: {_line(error)}") from error
+    y = source.output
     if y.shape != tape.output.shape or y.dtype != tape.output.dtype:
         wrong = f"is {tape.output.dtype} of shape {tuple(tape.output.shape)}"
         raise ValueError(f"its output {wrong}, the model's {y.dtype} of shape {tuple(y.shape)}")
     if not (off := _relative(y, tape.output)) <= tolerance(y.dtype):
         raise ValueError(f"its output is not the model's for its x0, which differs by {off:.1e}")
-    return Tape(tape.model, tape.policy, tape.x0, tape.output, run.entries)
+    source.output = tape.output
+    return source, Tape(tape.model, tape.policy, tape.x0, tape.output, run.entries)
 
 
 def _relative(y: Tensor, want: Tensor) -> float:

@@ -46,16 +46,8 @@ class Fused(ABC):
         """
 
     @abstractmethod
-    def frozen(self, decision: Decision, affine: bool, *args: Any, **kwargs: Any) -> Any:
-        """A x + c with a recorded decision, or A x alone where not `affine`."""
-
-    def offset(self, decision: Decision, zeros: Tensor, *args: Any, **kwargs: Any) -> Any:
-        """c, or what broadcasts to it; None where the function never has one."""
-        return self.frozen(decision, True, zeros, *args, **kwargs)
-
-    def frozen_(self, decision: Decision, affine: bool, input: Tensor, *args, **kwargs) -> Tensor:
-        """`frozen` in the memory of its input."""
-        return input.copy_(self.frozen(decision, affine, input, *args, **kwargs))
+    def frozen(self, decision: Decision, *args: Any, **kwargs: Any) -> Any:
+        """A x + c with a recorded decision, made of frozen operators and linear functions."""
 
     def fault(self, given: Decision, taken: Decision, *args: Any, **kwargs: Any) -> str | None:
         """What is wrong with a decision of a file, where `taken` is the one taken anew by the same

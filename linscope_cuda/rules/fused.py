@@ -27,24 +27,11 @@ class Relu(Fused):
     def scope(self, references, input):
         return self._scope(references, input, 0.0)
 
-    def frozen(self, decision, affine, input):
+    def frozen(self, decision, input):
         return ops.relu_frozen(input, decision["open"], 0.0, decision["channels_last"])
-
-    def frozen_(self, decision, affine, input):
-        return self._frozen_(decision, input, 0.0)
-
-    def offset(self, decision, zeros, *args, **kwargs):
-        return None
 
     def fault(self, given, taken, input, *args, **kwargs):
         return _order_fault(given, input)  # any bit is a side
-
-    @staticmethod
-    def _frozen_(decision, input, negative_slope):
-        bits, last = decision["open"], decision["channels_last"]
-        if ops.is_dense(input, last):
-            return ops.relu_frozen_(input, bits, negative_slope, last)
-        return input.copy_(ops.relu_frozen(input, bits, negative_slope, last))
 
     @staticmethod
     def _scope(references, input, negative_slope):
@@ -57,11 +44,8 @@ class LeakyRelu(Relu):
     def scope(self, references, input, negative_slope=0.01):
         return self._scope(references, input, negative_slope)
 
-    def frozen(self, decision, affine, input, negative_slope=0.01):
+    def frozen(self, decision, input, negative_slope=0.01):
         return ops.relu_frozen(input, decision["open"], negative_slope, decision["channels_last"])
-
-    def frozen_(self, decision, affine, input, negative_slope=0.01):
-        return self._frozen_(decision, input, negative_slope)
 
 
 class PRelu(Relu):
@@ -69,9 +53,9 @@ class PRelu(Relu):
 
     def scope(self, references, input, weight):
         _, decision = self._scope(references, input, 0.0)
-        return self.frozen(decision, True, input, weight), decision
+        return self.frozen(decision, input, weight), decision
 
-    def frozen(self, decision, affine, input, weight):
+    def frozen(self, decision, input, weight):
         bits, last = decision["open"], decision["channels_last"]
         per_channel = weight if weight.numel() == 1 else weight.view(-1, *[1] * (input.dim() - 2))
         closed = ops.relu_frozen(input, ~bits, 0.0, last)
@@ -93,16 +77,9 @@ class Clamp(Fused):
         y, pieces = ops.clamp_scope(input, references, *self._bounds(args, kwargs), last)
         return y, {"pieces": pieces, "channels_last": last}
 
-    def frozen(self, decision, affine, input, *args, **kwargs):
-        bounds = self._bounds(args, kwargs) if affine else (0.0, 0.0)
+    def frozen(self, decision, input, *args, **kwargs):
+        bounds = self._bounds(args, kwargs)
         return ops.clamp_frozen(input, decision["pieces"], *bounds, decision["channels_last"])
-
-    def frozen_(self, decision, affine, input, *args, **kwargs):
-        pieces, last = decision["pieces"], decision["channels_last"]
-        bounds = self._bounds(args, kwargs) if affine else (0.0, 0.0)
-        if ops.is_dense(input, last):
-            return ops.clamp_frozen_(input, pieces, *bounds, last)
-        return input.copy_(ops.clamp_frozen(input, pieces, *bounds, last))
 
     def fault(self, given, taken, input, *args, **kwargs):
         pieces = given["pieces"]
@@ -121,12 +98,8 @@ class Gate(Fused):
         y, gate = ops.gate_scope(input, references, self.kind(*args, **kwargs))
         return y, {"gate": gate}
 
-    def frozen(self, decision, affine, input, *args, **kwargs):
-        shift = ops.gate_shift(self.kind(*args, **kwargs)) if affine else 0.0
-        return ops.gate_frozen(input, decision["gate"], shift)
-
-    def offset(self, decision, zeros, *args, **kwargs):
-        return zeros.new_full((), ops.gate_shift(self.kind(*args, **kwargs)))
+    def frozen(self, decision, input, *args, **kwargs):
+        return ops.gate_frozen(input, decision["gate"], ops.gate_shift(self.kind(*args, **kwargs)))
 
 
 class MaxPool2d(Fused):
@@ -153,7 +126,6 @@ class MaxPool2d(Fused):
     def frozen(
         self,
         decision,
-        affine,
         input,
         kernel_size,
         stride=None,
@@ -165,9 +137,6 @@ class MaxPool2d(Fused):
         return ops.max_pool2d_frozen(
             input, decision["winners"], kernel_size, stride, padding, dilation
         )
-
-    def offset(self, decision, zeros, *args, **kwargs):
-        return None
 
     def fault(self, given, taken, input, kernel_size, stride=None, padding=0, dilation=1, *_, **__):
         kernel, stride, padding, dilation = ops.window(kernel_size, stride, padding, dilation)
@@ -200,7 +169,7 @@ class InstanceNorm(Fused):
         if not use_input_stats:
             decision: Decision = {}
             return self.frozen(
-                decision, True, input, running_mean, running_var, weight, bias, False, 0.0, eps
+                decision, input, running_mean, running_var, weight, bias, False, 0.0, eps
             ), decision
         y, mean, rstd = ops.instance_norm_scope(input, references, weight, bias, eps)
         return y, {"mean": mean, "rstd": rstd}
@@ -208,7 +177,6 @@ class InstanceNorm(Fused):
     def frozen(
         self,
         decision,
-        affine,
         input,
         running_mean=None,
         running_var=None,
@@ -223,11 +191,5 @@ class InstanceNorm(Fused):
             assert running_mean is not None and running_var is not None
             mean, rstd = running_mean[None], (running_var[None] + eps).rsqrt()
         scale = rstd if weight is None else rstd * weight.to(rstd.dtype)
-        if not affine:
-            return ops.instance_norm_frozen(input, None, scale, None)
         shift = None if bias is None else bias.to(rstd.dtype).expand_as(rstd)
         return ops.instance_norm_frozen(input, mean, scale, shift)
-
-    def offset(self, decision, zeros, *args, **kwargs):
-        pixel = zeros.new_zeros(*zeros.shape[:2], *[1] * (zeros.dim() - 2))
-        return self.frozen(decision, True, pixel, *args, **kwargs)

@@ -1,9 +1,5 @@
-"""Functions that are linear in the probe already: which of their arguments may hold it, their part
-without offsets, and their offsets.
-
-`y = A x + c` of such a function comes from its constants (a bias, an added number). F x and F^T u
-need A x alone, and need it without subtraction: a small column of F would drown in a large
-residual.
+"""Functions that are linear in the probe already, y = A x + c: which of their arguments may hold
+it.
 """
 
 from __future__ import annotations
@@ -18,8 +14,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-CountProbes = Callable[[Any], int]  # how many tensors of a value depend on the network's input
-
 # What torch calls an argument that may hold a probe.
 _FIRST_NAMES = ("input", "self", "tensors", "x")
 _OTHER_NAMES = ("other", "src", "source", "value", "values", "end", "mat2", "vec2", "tensor")
@@ -31,21 +25,15 @@ _ALL = tuple(range(64))
 
 @dataclass(frozen=True)
 class Linear:
-    """Where the probe may be among a function's arguments, and how to get A x and c apart.
+    """Where the probe may be among a function's arguments.
 
     `at`: the positions that may hold it, together or only `one` of them; `alone`: beside no other
-    argument. A constant there is an
-    offset; so is the argument `bias` = (position, name). `homogeneous` replaces all this where
-    a function needs a way of its own. `offset` gives c, or what broadcasts to it, quicker than the
-    function itself does, called with zeros.
+    argument.
     """
 
     at: tuple[int, ...] = (0,)
     one: bool = False
     alone: bool = False
-    bias: tuple[int, str] | None = None
-    homogeneous: Callable[..., Any] | None = None
-    offset: Callable[..., Tensor] | None = None
 
     def allows(self, probes: list[int], named: dict[str, int]) -> bool:
         """Whether the call is linear, from the number of probes in each of its arguments."""
@@ -58,63 +46,6 @@ class Linear:
         if (self.one and total > 1) or (self.alone and len(probes) + len(named) > 1):
             return False
         return inside == total
-
-    def without_offsets(self, function: Callable, probes: CountProbes, args, kwargs) -> Any:
-        """A x alone."""
-        if writes_in_place(function):
-            return self._written(function, probes, args, kwargs)
-        return self._homogeneous(function, probes, args, kwargs)
-
-    def _homogeneous(self, function: Callable, probes: CountProbes, args, kwargs) -> Any:
-        if self.homogeneous is not None:
-            return self.homogeneous(function, probes, args, kwargs)
-        args, kwargs = self._without_constants(function, probes, args, kwargs)
-        return function(*args, **kwargs)
-
-    def _written(self, function: Callable, probes: CountProbes, args, kwargs) -> Tensor:
-        """A x in the memory of the first argument, which an offset may fill, as the whole tensor
-        that it is a view of.
-        """
-        target, *others = args
-        if self.homogeneous is None and probes(target):
-            return self._homogeneous(function, probes, args, kwargs)
-        if self.homogeneous is None and not self.one:
-            owner(target).zero_()
-            return self._homogeneous(function, probes, args, kwargs)
-        # What is written over is a factor: it must be read before it goes.
-        copy = target.clone()
-        known = int(bool(probes(target)))
-        y = self._homogeneous(
-            function, lambda v: known if v is copy else probes(v), (copy, *others), kwargs
-        )
-        if not probes(target):
-            owner(target).zero_()
-        return target.copy_(y)
-
-    def has_offset(self, function: Callable, probes: CountProbes, args, kwargs) -> bool:
-        """Whether a call may add a c."""
-        if self.homogeneous is not None or (writes_in_place(function) and not probes(args[0])):
-            return True
-        left, named = self._without_constants(function, probes, args, kwargs)
-        same = all(a is b for a, b in zip(args, left, strict=True))
-        return not same or any(v is not named.get(k) for k, v in kwargs.items())
-
-    def _without_constants(self, function: Callable, probes: CountProbes, args, kwargs):
-        if self.bias is not None:
-            at, name = self.bias
-            args = (*args[:at], None, *args[at + 1 :]) if at < len(args) else args
-            kwargs = {k: v for k, v in kwargs.items() if k != name}
-        elif not self.one:
-            kept = 0 if writes_in_place(function) else -1
-            args = tuple(
-                _only_probes(a, probes) if i in self.at and i != kept else a
-                for i, a in enumerate(args)
-            )
-            kwargs = {
-                k: _only_probes(v, probes) if k in (*_FIRST_NAMES, *_OTHER_NAMES) else v
-                for k, v in kwargs.items()
-            }
-        return args, kwargs
 
 
 _IN_PLACE = {"__setitem__", "__iadd__", "__isub__", "__imul__", "__itruediv__", "__ipow__"}
@@ -141,78 +72,6 @@ def owner(target: Tensor) -> Tensor:
     return target if target._base is None else target._base
 
 
-def _only_probes(value: Any, probes: CountProbes) -> Any:
-    """Zeros in place of what does not depend on the network's input."""
-    if isinstance(value, Tensor):
-        return value if probes(value) else value.new_zeros(()).expand(value.shape)
-    if isinstance(value, tuple | list):
-        kept = [_only_probes(v, probes) for v in value]
-        same = all(a is b for a, b in zip(value, kept, strict=True))
-        return value if same else type(value)(kept)
-    if isinstance(value, Number):  # NumPy's are such too
-        return type(value)(0)  # pyright: ignore[reportCallIssue]
-    return value
-
-
-def _batch_norm(function: Callable, probes: CountProbes, args: tuple, kwargs: dict) -> Any:
-    def scaled(input, running_mean, running_var, weight=None, bias=None, training=False,
-               momentum=0.1, eps=1e-5):  # fmt: skip
-        scale = (running_var + eps).rsqrt()
-        scale = scale if weight is None else scale * weight
-        return input * scale.to(input.dtype).view(-1, *[1] * (input.dim() - 2))
-
-    def in_torchs_order(input, weight, bias, running_mean, running_var, *options):
-        return scaled(input, running_mean, running_var, weight, bias, *options[:3])
-
-    form = in_torchs_order if function is torch.batch_norm else scaled
-    return form(*args, **kwargs)
-
-
-def _bias(function: Callable, probes: CountProbes, args: tuple, kwargs: dict) -> Tensor:
-    def per_channel(input, weight, bias, *_, **__):
-        return bias.view(-1, *[1] * (weight.dim() - 2))
-
-    return per_channel(*args, **kwargs)
-
-
-def _shift(function: Callable, probes: CountProbes, args: tuple, kwargs: dict) -> Tensor:
-    def of_one_pixel(input, *others, **named):
-        zero = input.new_zeros(1, input.shape[1], *[1] * (input.dim() - 2))
-        return function(zero, *others, **named)
-
-    return of_one_pixel(*args, **kwargs)
-
-
-def _of_one_entry(function: Callable, probes: CountProbes, args: tuple, kwargs: dict) -> Tensor:
-    """c of a function that works entry by entry."""
-
-    def zero(value):
-        return value.new_zeros([1] * value.dim()) if probes(value) else value
-
-    return function(*map(zero, args), **{k: zero(v) for k, v in kwargs.items()})
-
-
-def _add_product(function: Callable, probes: CountProbes, args: tuple, kwargs: dict) -> Any:
-    """beta x + alpha (a b): of what does not depend on the input, the sum's other part is 0."""
-
-    def of(input, *factors, **named):
-        if not probes(input):
-            return function(torch.zeros_like(input), *factors, **named)
-        if factors:
-            return function(input, torch.zeros_like(factors[0]), *factors[1:], **named)
-        first = next(k for k in named if k not in ("alpha", "beta", "value"))
-        return function(input, **{**named, first: torch.zeros_like(named[first])})
-
-    return of(*args, **kwargs)
-
-
-def _conv_tbc(function: Callable, probes: CountProbes, args: tuple, kwargs: dict) -> Tensor:
-    def without_bias(input, weight, bias, *pad, **named):
-        return function(input, weight, torch.zeros_like(bias), *pad, **named)
-
-    return without_bias(*args, **kwargs)
-
-
 def _methods(*names: str) -> list[Any]:
     """torch.NAME, Tensor.NAME and their in-place twins, as far as there are such."""
     spellings = [n + tail for n in names for tail in ("", "_")]
@@ -229,18 +88,17 @@ def _properties(*names: str) -> list[Any]:
     return [getattr(Tensor, n).__get__ for n in names]
 
 
-_BIAS = Linear(bias=(2, "bias"), offset=_bias)
-_SUM = Linear(at=(0, 1), offset=_of_one_entry)
+_SUM = Linear(at=(0, 1))
 _PRODUCT = Linear(at=(0, 1), one=True)
 
 _TABLE: list[tuple[Linear, list[Any]]] = [
     (
-        _BIAS,
+        Linear(),
         [F.linear, *_functionals("conv1d", "conv2d", "conv3d")]
         + _functionals("conv_transpose1d", "conv_transpose2d", "conv_transpose3d"),
     ),
-    (Linear(homogeneous=_batch_norm, offset=_shift), _functionals("batch_norm")),
-    (Linear(bias=(3, "value")), [F.pad]),
+    (Linear(), _functionals("batch_norm")),
+    (Linear(), [F.pad]),
     (
         _SUM,
         _methods("add", "sub", "subtract", "rsub", "__add__", "__radd__", "__sub__", "__rsub__")
@@ -302,15 +160,15 @@ _TABLE: list[tuple[Linear, list[Any]]] = [
         + [Tensor.__mul__, Tensor.__rmul__, Tensor.__imul__, Tensor.__matmul__]
         + [Tensor.__rmatmul__],
     ),
-    (Linear(at=(0, 1), one=True, bias=(3, "bias")), [F.bilinear, torch.bilinear]),
-    (Linear(homogeneous=_conv_tbc), [torch.conv_tbc]),
+    (Linear(at=(0, 1), one=True), [F.bilinear, torch.bilinear]),
+    (Linear(), [torch.conv_tbc]),
     (Linear(at=tuple(range(16)), one=True), [torch.einsum, torch.linalg.multi_dot]),
     (
         Linear(),
         _methods("div", "divide", "true_divide") + [Tensor.__truediv__, Tensor.__itruediv__],
     ),
     (
-        Linear(at=(0, 1, 2), one=True, homogeneous=_add_product),
+        Linear(at=(0, 1, 2), one=True),
         _methods("addmm", "baddbmm", "addbmm", "addmv", "addr", "addcmul"),
     ),
     # In eval mode these do nothing; in training mode they are refused before they are called.

@@ -7,43 +7,20 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd import Function
 
+from ..program import derivative
+from ..program.derivative import each
 from .entry import Decision, Fused, UnscopedOperation
 
 Tensors = tuple[Tensor, ...]
 
 
 def push_forward(h: Callable[..., Any], at: Tensors, tangents: Tensors) -> tuple[Any, Any]:
-    """h(at) and J(at) tangents; where torch has no forward derivative, by way of two backward ones.
-
-    UnscopedOperation where it has neither.
-    """
+    """h(at) and J(at) tangents; UnscopedOperation where torch has no derivative of h."""
     try:
-        y, moved, *_ = torch.func.jvp(h, at, tangents)
-        return y, moved
-    except NotImplementedError:  # what torch raises for want of a formula
-        pass
-    try:
-        y, pull_back, *_ = torch.func.vjp(h, *at)
-        return y, torch.func.vjp(pull_back, _each(torch.zeros_like, y))[1](tangents)[0]
+        return derivative.push_forward(h, at, tangents)
     except RuntimeError as error:
         raise UnscopedOperation(f"torch has no derivative to expand it by: {error}") from error
-
-
-class _Derivative(Function):
-    """J(x0) applied to tangents; keeps x0 alone."""
-
-    @staticmethod
-    def forward(ctx, h, at, *tangents):
-        ctx.h = h
-        ctx.save_for_backward(*at)
-        return push_forward(h, at, tangents)[1]
-
-    @staticmethod
-    def backward(ctx, *grads):
-        y, pull_back, *_ = torch.func.vjp(ctx.h, *ctx.saved_tensors)
-        return None, None, *pull_back(grads if isinstance(y, tuple) else grads[0])
 
 
 class _Expansion(Fused):
@@ -64,14 +41,14 @@ class _Expansion(Fused):
             return y0, decision
         at = _repeated(at, xs)
         moved = push_forward(self.h, at, _steps(xs, at))[1]
-        return _each(lambda y, step: _repeat(y, times) + step, y0, moved), decision
+        return each(lambda y, step: _repeat(y, times) + step, y0, moved), decision
 
-    def frozen(self, decision, affine, *xs):
+    def frozen(self, decision, *xs):
+        """J x + c, with c = h(x0) - J x0 in one."""
         at = _repeated(tuple(decision.values()), xs)
-        if not affine:
-            return _Derivative.apply(self.h, at, *xs)
-        y0, moved = push_forward(self.h, at, _steps(xs, at))
-        return _each(torch.add, y0, moved)
+        y0, back = push_forward(self.h, at, _steps(tuple(map(torch.zeros_like, xs)), at))
+        moved = push_forward(self.h, at, _finite(xs, at))[1]
+        return each(lambda step, y, c: step + (y + c), moved, y0, back)
 
 
 class Taylor:
@@ -94,14 +71,16 @@ class Taylor:
         return freeze.apply(_Expansion(h), *(args[i] for i in at), *(kwargs[k] for k in named))
 
 
-def _each(f: Callable[..., Tensor], *ys: Any) -> Any:
-    """f of one tensor of each, or of those at one place of each tuple."""
-    return tuple(map(f, *ys)) if isinstance(ys[0], tuple) else f(*ys)
+def _finite(xs: Tensors, at: Tensors) -> Tensors:
+    """xs, and 0 where x0 is infinite, as what a mask leaves out is: a constant."""
+    return tuple(
+        x.masked_fill(out, 0) if (out := x0.isinf()).any() else x
+        for x, x0 in zip(xs, at, strict=True)
+    )
 
 
 def _steps(xs: Tensors, at: Tensors) -> Tensors:
-    """x - x0, and 0 where x0 is infinite, as what a mask leaves out is: a constant."""
-    return tuple(torch.where(x0.isinf(), 0, x - x0) for x, x0 in zip(xs, at, strict=True))
+    return _finite(tuple(x - x0 for x, x0 in zip(xs, at, strict=True)), at)
 
 
 def _repeat(x0: Tensor, times: int) -> Tensor:

@@ -56,31 +56,34 @@ def ledger(op: LinearInterpreter, outputs: Iterable[Any]) -> Ledger:
     flat = flat_indices("ledger", outputs, op.output_shape)
     offsets = Offsets(op)
     names = list(dict.fromkeys(offset.name for offset in offsets.list))
-    entry = [names.index(offset.name) for offset in offsets.list]
-    samples = 1 if len(flat) < 2 else min(len(flat), op.max_batch or len(flat))
+    entry = torch.tensor([names.index(o.name) for o in offsets.list], dtype=torch.long)
     float64 = {"dtype": torch.float64, "device": op.device}
     values = torch.zeros(len(names), len(flat), **float64)
     of_input = torch.zeros(len(flat), **float64)
-    part = torch.zeros(len(names), samples, **float64)
 
-    def meet(number: int, offset: Offset, q: Tensor) -> None:
-        part[entry[number]] += _inner(offset.by_sample(q, samples), offset.value)
+    def contributions(u: Tensor) -> tuple[Tensor, Tensor]:
+        """Of F x0, and of each offset, to the output that u stands for."""
+        found = u.new_zeros(len(offsets.list), dtype=torch.float64).unbind()
+        found = list(found)
 
-    if flat:
-        graph = offsets.graph(samples, meet)
-    for start, chosen in batches(flat, samples):
-        part.zero_()
-        rows = graph(one_hot(chosen, samples, op))[: len(chosen)]
+        def meet(offset: Offset, q: Tensor) -> None:
+            found[offset.number] = _inner(q, offset.value)
+
+        row = offsets.meet(u, meet)
+        return _inner(row, op.x0), torch.stack(found) if found else row.new_zeros(0).double()
+
+    for start, chosen in batches(flat, op.max_batch or len(flat)):
         place = slice(start, start + len(chosen))
-        values[:, place] = part[:, : len(chosen)]
-        of_input[place] = _inner(rows, op.x0[0])
+        of_input[place], each = offsets.of_each(contributions, one_hot(chosen, op))
+        values[:, place].index_add_(0, entry.to(op.device), each.T)
     return Ledger(names, values, of_input)
 
 
 def _inner(q: Tensor, c: Tensor) -> Tensor:
-    """<q, c> for each sample of q, summed in float64; c may have extents of 1."""
+    """<q, c>, summed in float64; c broadcasts to q."""
     wide = torch.complex128 if q.is_complex() else torch.float64
-    same = [i + 1 for i, extent in enumerate(c.shape) if extent == 1]
+    c = c.reshape([1] * (q.dim() - c.dim()) + list(c.shape))
+    same = [i for i, extent in enumerate(c.shape) if extent == 1]
     q = q.sum(same, keepdim=True, dtype=wide) if same else q.to(wide)
-    products = contribution(q, c.to(wide)).flatten(1).sum(1)
-    return products.real + products.imag if products.is_complex() else products
+    product = contribution(q, c.to(wide)).sum()
+    return product.real + product.imag if product.is_complex() else product

@@ -8,15 +8,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..frozen.interpreter import LinearInterpreter
-from ..frozen.offsets import Offset, Offsets, batches, contribution, one_hot, require_interpreter
+from ..frozen.interpreter import FrozenNetwork
+from ..frozen.offsets import Offsets, batches, one_hot, require_interpreter
 from ..linalg.probes import flat_indices
 
 # Outputs discussed at once at most: more make no pass quicker, and their pictures take memory.
 _MOST = 32
 
 
-def pixel_discussion(op: LinearInterpreter, outputs: Iterable[Any]) -> Tensor:
+def pixel_discussion(op: FrozenNetwork, outputs: Iterable[Any]) -> Tensor:
     """What each pixel contributes to chosen outputs, (len(outputs), *input_shape).
 
     For output s: F_s * x0 + sum_k F_k^T (q_ks * b_k), entry by entry; b_k is the k-th call's bias
@@ -36,7 +36,7 @@ def pixel_discussion(op: LinearInterpreter, outputs: Iterable[Any]) -> Tensor:
 
 
 def pixel_votes(
-    op: LinearInterpreter,
+    op: FrozenNetwork,
     outputs: Iterable[Any] | None = None,
     *,
     per_channel: bool = False,
@@ -60,7 +60,7 @@ def pixel_votes(
 
 
 def poll(
-    op: LinearInterpreter,
+    op: FrozenNetwork,
     outputs: Iterable[Any] | None = None,
     *,
     per_channel: bool = False,
@@ -89,55 +89,15 @@ def poll(
     return votes, most
 
 
-def _discussions(op: LinearInterpreter, flat: list[int]) -> Iterator[tuple[int, Tensor]]:
+def _discussions(op: FrozenNetwork, flat: list[int]) -> Iterator[tuple[int, Tensor]]:
     """(start, discussions of flat[start:...]), batch by batch."""
     offsets = Offsets(op)
-    if op.max_batch == 1:
-        make, size = _in_two_sweeps(op, offsets), 1
-    else:
-        size = min(len(flat), _MOST, max(1, (op.max_batch or 2 * _MOST) // 2))
-        make = _in_one_sweep(op, offsets, size)
-    for start, chosen in batches(flat, size):
-        yield start, make(chosen)
 
+    def discuss(u: Tensor) -> Tensor:
+        row, gathered = offsets.gather(u)
+        return (row * op.x0 + gathered)[0]
 
-Discuss = Callable[[list[int]], Tensor]
-
-
-def _in_one_sweep(op: LinearInterpreter, offsets: Offsets, size: int) -> Discuss:
-    """Twice as many samples: the first half carries q back to the input, the second half gathers
-    the sum over k on the way.
-    """
-
-    def meet(number: int, offset: Offset, gradient: Tensor) -> Tensor:
-        q, gathered = offset.by_sample(gradient, 2 * size).chunk(2)
-        together = torch.cat([q, gathered + contribution(q, offset.value)])
-        return offset.as_result(together, gradient)
-
-    graph = offsets.graph(2 * size, meet)
-
-    def discuss(chosen: list[int]) -> Tensor:
-        q, gathered = graph(one_hot(chosen, 2 * size, op)).chunk(2)
-        return (q * op.x0 + gathered)[: len(chosen)]
-
-    return discuss
-
-
-def _in_two_sweeps(op: LinearInterpreter, offsets: Offsets) -> Discuss:
-    """For networks that mix the samples of a batch: q first, kept at each call, then the sum."""
-    met: dict[int, Tensor] = {}
-
-    def keep(number: int, offset: Offset, q: Tensor) -> None:
-        met[number] = contribution(q, offset.value)
-
-    def gather(number: int, offset: Offset, gathered: Tensor) -> Tensor:
-        return gathered + met[number]
-
-    first, second = offsets.graph(1, keep), offsets.graph(1, gather)
-
-    def discuss(chosen: list[int]) -> Tensor:
-        u = one_hot(chosen, 1, op)
-        met.clear()
-        return first(u) * op.x0 + second(torch.zeros_like(u))
-
-    return discuss
+    size = min(len(flat), _MOST, max(1, (op.max_batch or 2 * _MOST) // 2))
+    for start, chosen in batches(flat, max(1, size)):
+        op._passes += len(chosen)  # two for each
+        yield start, offsets.of_each(discuss, one_hot(chosen, op))

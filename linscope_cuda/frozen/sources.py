@@ -1,0 +1,334 @@
+"""Where the products of a frozen network come from: its program, or the doubled batch."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Callable, Sequence
+from functools import cached_property
+from typing import Protocol
+
+import torch
+from torch import Tensor
+from torch.autograd import Function
+
+from ..capture.doubled_batch import DoubledBatch
+from ..capture.interception import Interception
+from ..capture.model import Network, settings
+from ..capture.record import Record
+from ..capture.stamp import Stamp
+from ..capture.tape import Tape
+from ..capture.tape_folder import Folder
+from ..capture.transparent import foreign_functions, normal_mode
+from ..program import Program, Value
+from ..program.transposed import NoTranspose
+from ..rules import UnscopedOperation
+from ..rules.policy import Policy
+from .certificate import tolerance
+
+
+class Source(Protocol):
+    """The products of a frozen network, in batches of any size.
+
+    `passes` are network passes that it spent beside one for each probe.
+    """
+
+    x0: Tensor
+    output: Tensor
+    passes: int
+
+    def residual(self) -> Tensor:
+        """r, (1, *output_shape)."""
+        ...
+
+    def filter(self, x: Tensor) -> Tensor:
+        """F x."""
+        ...
+
+    def transpose(self, u: Tensor) -> Tensor:
+        """F^T u."""
+        ...
+
+    def bytes_of_a_probe(self) -> int:
+        """Working memory of a product of one probe."""
+        ...
+
+    def recorded(self) -> Taped:
+        """The same network as a program; recorded anew where nothing is kept."""
+        ...
+
+    def require_same(self) -> None:
+        """StaleTape where the network's weights have changed since."""
+        ...
+
+
+class _Product(Function):
+    """A program's product as a linear function: its derivative is the other product."""
+
+    @staticmethod
+    def forward(ctx, x: Tensor, forward: Product, backward: Product) -> Tensor:
+        ctx.products = forward, backward
+        return forward(x)
+
+    @staticmethod
+    def backward(ctx, *grads):
+        forward, backward = ctx.products
+        return _Product.apply(grads[0], backward, forward), None, None
+
+    @staticmethod
+    def jvp(ctx, x, *_):
+        return ctx.products[0](x)
+
+
+Product = Callable[[Tensor], Tensor]
+
+
+class Taped:
+    """Runs the program that was recorded with a tape: no Python of the model runs again."""
+
+    def __init__(
+        self,
+        x0: Tensor,
+        output: Tensor,
+        program: Program,
+        stamp: Stamp | None = None,
+        calls: Sequence[tuple[str, Value | None]] = (),
+    ):
+        self.x0, self.output, self.program, self.stamp = x0, output, program, stamp
+        self._calls = calls  # of the network: their names, and what they give
+        self.passes = 1
+
+    def recorded(self) -> Taped:
+        return self
+
+    @property
+    def calls(self) -> list[str]:
+        """The network's calls that depend on its input, in their order."""
+        return [name for name, _ in self._calls]
+
+    @cached_property
+    def _residual(self) -> Tensor:
+        self.passes += 1
+        return self._run(self.program, torch.zeros_like(self.x0))
+
+    def residual(self) -> Tensor:
+        self.require_same()
+        return self._residual
+
+    def filter(self, x: Tensor) -> Tensor:
+        return self._product(x, self._filter, self._transpose)
+
+    def transpose(self, u: Tensor) -> Tensor:
+        return self._product(u, self._transpose, self._filter)
+
+    def _filter(self, x: Tensor) -> Tensor:
+        return self._run(self.program.linear, x)
+
+    def _transpose(self, u: Tensor) -> Tensor:
+        try:
+            transposed = self.program.T
+        except NoTranspose as error:
+            raise UnscopedOperation(str(error)) from error
+        return self._run(transposed, u)
+
+    @staticmethod
+    def _product(x: Tensor, product: Product, other: Product) -> Tensor:
+        if torch.is_grad_enabled() and x.requires_grad:
+            return _Product.apply(x, product, other)
+        return product(x)
+
+    def require_same(self) -> None:
+        """StaleTape where the network's weights have changed since."""
+        if self.stamp is not None:
+            self.stamp.require_same()
+
+    def _run(self, program: Program, x: Tensor) -> Tensor:
+        self.require_same()
+        with normal_mode(), settings(x.device):
+            return program(x.detach().contiguous())
+
+    def bytes_of_a_probe(self) -> int:
+        try:
+            return max(self.program.linear.peak_bytes, self.program.T.peak_bytes)
+        except NoTranspose:
+            return self.program.linear.peak_bytes
+
+    def until(self, call: int) -> Taped:
+        """The network that ends with its call of that number, flattened."""
+        value = self._calls[call][1]
+        if value is None:
+            raise UnscopedOperation("a call gives what does not depend on the network's input")
+        program = Program(self.program.line.until(value))
+        with settings(self.x0.device):
+            y = program(self.x0)
+        return Taped(self.x0, y, program, self.stamp)
+
+
+class Doubled:
+    """Runs the doubled batch [x0; x] for each product, and keeps nothing."""
+
+    def __init__(self, network: Network, x0: Tensor, policy: Policy, check: bool):
+        self.network, self.x0, self.policy, self.check = network, x0, policy, check
+        self.passes = 1
+        self.held: set[int] = set()  # numbers of probes beside which x0's answer is its own
+        self.tried = {1, 2}  # sizes of a batch that give what single probes give
+        self.singly = False
+        self._residual: Tensor | None = None
+        self.output = self._answer()
+
+    def _answer(self) -> Tensor:
+        with torch.no_grad():
+            return self._run(self.x0[:0])
+
+    def reenact(self, x: Tensor, stop: int | None = None) -> Tensor:
+        """F x + r of one probe, or the result of the network's call of number `stop`."""
+        return self._run(x, stop)
+
+    def _run(self, x: Tensor, stop: int | None = None) -> Tensor:
+        """The probes' part of the doubled batch, or that of x0 where there is no probe."""
+        stamp = self.network.stamp
+        first = not len(x)
+        if not first:
+            stamp.require_same()
+        run = DoubledBatch(self.network.model, 1, self.policy, first, True, stop)
+        with settings(x.device, self.network.compiled):
+            y = run.run(self.network, torch.cat([self.x0, x]))
+        stamp.after_run(first)
+        if run.gradients:
+            _require_own_functions(y)
+        if first:
+            return y
+        self.passes += 1
+        if self.check and stop is None and len(x) not in self.held:
+            with torch.no_grad():
+                error = (y[:1] - self.output).norm() / self.output.norm()
+            if error > torch.finfo(y.dtype).eps ** 0.5:
+                raise UnscopedOperation(
+                    "x0's answer changes with its probes: the network mixes the samples of a batch,"
+                    " or moves them out of the first dimension"
+                )
+            self.held.add(len(x))
+        return y[1:]
+
+    def require_same(self) -> None:
+        self.network.stamp.require_same()
+
+    def residual(self) -> Tensor:
+        self.require_same()
+        if self._residual is None:
+            with torch.no_grad():
+                self._residual = self._answer_to_zero()
+        return self._residual
+
+    def _answer_to_zero(self) -> Tensor:
+        r = self._run(torch.zeros_like(self.x0))
+        if r.shape != self.output.shape:
+            raise UnscopedOperation(
+                f"the frozen network answers 0 with {tuple(r.shape)}, the network x0 with "
+                f"{tuple(self.output.shape)}"
+            )
+        return r
+
+    def filter(self, x: Tensor) -> Tensor:
+        return self._in_batches(self._filter, x)
+
+    def transpose(self, u: Tensor) -> Tensor:
+        with normal_mode():
+            return self._in_batches(self._transpose, u)
+
+    def _filter(self, x: Tensor) -> Tensor:
+        with torch.set_grad_enabled(torch.is_grad_enabled() and x.requires_grad):
+            return self._run(x) - self.residual()
+
+    def _transpose(self, u: Tensor, keep: bool = False) -> Tensor:
+        probe = torch.zeros(len(u), *self.x0.shape[1:], dtype=u.dtype, device=u.device)
+        probe.requires_grad_()
+        with torch.enable_grad():
+            y = self._run(probe)
+        return torch.autograd.grad(y, probe, u, create_graph=keep)[0]
+
+    def _in_batches(self, product: Product, x: Tensor) -> Tensor:
+        """product(x); where a batch of its size is new, one of its probes is run alone, too."""
+        if self.singly and len(x) > 1:
+            return torch.cat([product(part) for part in x.split(1)])
+        y = product(x)
+        if not self.check or len(x) in self.tried:
+            return y
+        with torch.no_grad():
+            sizes = y.detach().reshape(len(y), -1).norm(dim=1)
+            at = sizes.argmax()
+            if not sizes[at] > 0:
+                return y
+            self.passes += 1
+            alone = product(x[at : at + 1].detach())[0]
+            same = (y[at] - alone).norm() <= tolerance(x.dtype) * alone.norm()
+        if same:
+            self.tried.add(len(x))
+            return y
+        self.singly = True
+        warnings.warn(
+            "the network mixes the samples of a batch, or moves them out of the first dimension: "
+            "its probes will run one at a time",
+            stacklevel=6,
+        )
+        self.passes += len(x)
+        return torch.cat([product(part) for part in x.split(1)])
+
+    def recorded(self) -> Taped:
+        self.passes += 1
+        return record(self.network, self.x0, self.policy)[0]
+
+    def bytes_of_a_probe(self) -> int:
+        return self.recorded().bytes_of_a_probe()
+
+
+class Differentiable(Doubled):
+    """The doubled batch with gradients for the model's weights, through the decisions as well."""
+
+    def _answer(self) -> Tensor:
+        with torch.enable_grad():
+            return self._run(self.x0[:0])
+
+    def residual(self) -> Tensor:
+        return self._answer_to_zero()
+
+    def _filter(self, x: Tensor) -> Tensor:
+        y = self._run(torch.cat([x, torch.zeros_like(self.x0)]))
+        self.passes += 1
+        return y[:-1] - y[-1:]
+
+    def _transpose(self, u: Tensor, keep: bool = False) -> Tensor:
+        return super()._transpose(u, keep=torch.is_grad_enabled())
+
+
+def record(
+    network: Network, x0: Tensor, policy: Policy, folder: str | os.PathLike | None = None
+) -> tuple[Taped, Tape]:
+    """A network's program at x0 and its tape, whose decisions lie in the folder's files, if one is
+    given.
+    """
+    files = None if folder is None else Folder(folder)
+    run = Record(network.model, policy, *([] if files is None else [files.keep]))
+    source = recorded_by(run, network, x0)
+    run.tape.folder = files
+    return source, run.tape
+
+
+@torch.no_grad()
+def recorded_by(run: Record, network: Network, x0: Tensor) -> Taped:
+    """The program that a run of the network writes down."""
+    network.stamp.require_same()
+    with settings(x0.device, network.compiled):
+        output = run.run(network, x0)
+    network.stamp.after_run(first=True)
+    calls = list(zip(run.names, run.results, strict=True))
+    return Taped(x0, output, Program(run.line), network.stamp, calls)
+
+
+def _require_own_functions(y: Tensor) -> None:
+    hidden = next(foreign_functions(y), None)
+    if hidden is not None:
+        raise UnscopedOperation(
+            f"{hidden} cannot be followed backward: it is a custom autograd Function, whose "
+            "derivative is its own"
+        )

@@ -1,0 +1,332 @@
+"""y = A x + c of each step apart: the program of A alone, and what each step adds.
+
+F v and F^T u need A without subtraction: a small column of F would drown in a large residual.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .derivative import push_forward
+from .writer import Writer, device_of, renamed
+from .line import Line, Step, Value, leaves, substituted
+
+aten = torch.ops.aten
+linscope = torch.ops.linscope
+
+Live = Callable[[Any], bool]  # whether a value depends on the program's input
+
+
+@dataclass(frozen=True)
+class Affine:
+    """How a step is taken apart.
+
+    `linear(writer, step, live)` gives the value of A x, emitting what it is made of; `offset(step,
+    live)` gives c, or what broadcasts to it, None where there is none. Without `offset` c is the
+    step's own answer to zeros.
+    """
+
+    linear: Callable[[Writer, Step, Live], Value]
+    offset: Callable[[Step, Live], Tensor | None] | None = None
+
+
+class LinearPart:
+    """The program without what its steps add, F x of F x + r; and `values`: by the numbers of the
+    affine program's values, its own.
+    """
+
+    def __init__(self, affine: Line):
+        self.writer, self.values = Writer(), {}
+        start = affine.input
+        self.values[start.number] = self.writer.value(start.shape, start.dtype)
+        live = live_values(affine)
+        for step in affine.steps:
+            self._add(step, live)
+        ends = self.values[start.number], self.values[affine.output.number]
+        self.line = self.writer.line(*ends)
+
+    def _add(self, step: Step, live: Live) -> None:
+        writer, values = self.writer, self.values
+        writer.label, writer.call = step.label, step.call
+        affine = affine_of(step, live)
+        if affine is None:
+            writer.copy(step, values)
+            return
+        asked = {values[v.number] for v in step.operands() if live(v)}
+        args, kwargs = renamed(step.args, values), renamed(step.kwargs, values)
+        here = Step(**{**vars(step), "args": args, "kwargs": kwargs})
+        # Each value has a step of its own: others may read what this one adds to.
+        y = affine.linear(writer, here, lambda v: isinstance(v, Value) and v in asked)
+        if y in asked:
+            y = writer.emit(aten.alias.default, y, like=_kind(y))
+        values[step.output.number] = y
+
+
+def live_values(program: Line) -> Live:
+    """Which values of a program depend on its input; the others are made of constants."""
+    found = {program.input.number}
+    for step in program.steps:
+        if any(isinstance(v, Value) and v.number in found for v in step.operands()):
+            found |= {v.number for v in step.outputs if v is not None}
+    return lambda v: isinstance(v, Value) and v.number in found
+
+
+def affine_of(step: Step, live: Live) -> Affine | None:
+    """How a step is taken apart; None where it adds nothing, or does not depend on the input."""
+    if not any(map(live, step.outputs)) or step.function in LINEAR:
+        return None
+    if step.function not in AFFINE and not _at_zero(step, live).any():
+        return None
+    return AFFINE.get(step.function, Affine(_by_derivative))
+
+
+def offset(step: Step, live: Live) -> Tensor | None:
+    """c of a step, or what broadcasts to it; None if it adds nothing."""
+    affine = affine_of(step, live)
+    if affine is None:
+        return None
+    c = (affine.offset or _at_zero)(step, live)
+    return c if c is not None and c.any() else None
+
+
+def _at_zero(step: Step, live: Live) -> Tensor:
+    device = device_of([step])
+
+    def zero(v: Any) -> Any:
+        return torch.zeros(v.shape, dtype=v.dtype, device=device) if isinstance(v, Value) else v
+
+    args, kwargs = substituted(step.args, zero), substituted(step.kwargs, zero)
+    with torch.no_grad():
+        y = step.function(*args, **kwargs)
+    return y if isinstance(y, Tensor) else y[0]
+
+
+def _by_derivative(writer: Writer, step: Step, live: Live) -> Value:
+    """A x of any function, as its derivative, which is A everywhere."""
+    moving = list({v.number: v for v in step.operands() if live(v)}.values())
+    still = [v for v in step.operands() if isinstance(v, Value) and not live(v)]
+    numbers = [v.number for v in (*moving, *still)]
+
+    def pushed(*given: Tensor) -> Tensor:
+        def function(*xs: Tensor) -> Tensor:
+            table = dict(zip(numbers, (*xs, *given[len(moving) :]), strict=True))
+
+            def tensor(v: Any) -> Any:
+                return table[v.number] if isinstance(v, Value) else v
+
+            return step.function(*substituted(step.args, tensor), **substituted(step.kwargs, tensor))
+
+        steps = given[: len(moving)]
+        return push_forward(function, tuple(map(torch.zeros_like, steps)), steps)[1]
+
+    return writer.insert(pushed, *moving, *still, device=device_of([step]))[0]
+
+
+def _kind(v: Value) -> tuple[tuple[int, ...], torch.dtype]:
+    return v.shape, v.dtype
+
+
+def _with(**changes: Any) -> Callable[[Writer, Step, Live], Value]:
+    """The same function with other arguments, by name in its schema."""
+
+    def linear(writer: Writer, step: Step, live: Live) -> Value:
+        args, kwargs = list(step.args), dict(step.kwargs)
+        names = [a.name for a in step.function._schema.arguments]
+        for name, value in changes.items():
+            at = names.index(name)
+            if at < len(args):
+                args[at] = value
+            elif name in kwargs:
+                kwargs[name] = value
+        return writer.emit(step.function, *args, like=_kind(step.output), **kwargs)
+
+    return linear
+
+
+def _without_constants(*names: str) -> Callable[[Writer, Step, Live], Value]:
+    """The same function, with zeros for constants among the arguments of these names."""
+
+    def linear(writer: Writer, step: Step, live: Live) -> Value:
+        args, kwargs = list(step.args), dict(step.kwargs)
+        schema = [a.name for a in step.function._schema.arguments]
+        for name in names:
+            at = schema.index(name)
+            if at < len(args):
+                args[at] = _zeroed(args[at], live)
+            elif name in kwargs:
+                kwargs[name] = _zeroed(kwargs[name], live)
+        return writer.emit(step.function, *args, like=_kind(step.output), **kwargs)
+
+    return linear
+
+
+def _zeroed(value: Any, live: Live) -> Any:
+    if isinstance(value, Value):
+        return value if live(value) else torch.zeros((), dtype=value.dtype).expand(value.shape)
+    if isinstance(value, Tensor):
+        return value.new_zeros(()).expand(value.shape)
+    if isinstance(value, tuple | list):
+        return type(value)([_zeroed(v, live) for v in value])
+    return type(value)(0) if isinstance(value, int | float) else value
+
+
+def _sum(writer: Writer, step: Step, live: Live) -> Value:
+    """x + alpha y, of which one or both depend on the input."""
+    first, second, *more = step.args
+    alpha = more[0] if more else step.kwargs.get("alpha", 1)
+    name = step.function._schema.name.split("::")[1]
+    signs = {"add": (1, alpha), "sub": (1, -alpha), "rsub": (-alpha, 1)}[name]
+    if live(first) and live(second):
+        return writer.emit(step.function, *step.args, like=_kind(step.output), **step.kwargs)
+    x, sign = (first, signs[0]) if live(first) else (second, signs[1])
+    return _as(writer, _times(writer, x, sign), step.output)
+
+
+def _times(writer: Writer, x: Value, factor: Any) -> Value:
+    if factor == 1:
+        return x
+    if factor == -1:
+        return writer.emit(aten.neg.default, x, like=_kind(x))
+    return writer.emit(aten.mul.Tensor, x, factor, like=_kind(x))
+
+
+def _as(writer: Writer, x: Value, like: Value) -> Value:
+    """x in the dtype and shape of another value, to which it broadcasts."""
+    if x.dtype != like.dtype:
+        x = writer.emit(aten._to_copy.default, x, like=(x.shape, like.dtype), dtype=like.dtype)
+    if x.shape != like.shape:
+        x = writer.emit(aten.expand.default, x, list(like.shape), like=_kind(like))
+    return x
+
+
+def _sum_offset(step: Step, live: Live) -> Tensor | None:
+    if live(step.args[0]) and live(step.args[1]):
+        return None
+    one = Step(**{**vars(step), "args": tuple(_pixel(a) if live(a) else a for a in step.args)})
+    return _at_zero(one, live)
+
+
+def _pixel(v: Value) -> Value:
+    return Value(v.number, (1,) * len(v.shape), v.dtype)
+
+
+def _convolution_offset(step: Step, live: Live) -> Tensor | None:
+    bias = step.args[2]
+    return None if bias is None else bias.view(-1, *[1] * (len(step.output.shape) - 2))
+
+
+def _batch_norm(writer: Writer, step: Step, live: Live) -> Value:
+    x, weight, _, mean, variance = step.args[:5]
+    eps = step.args[-1] if len(step.args) < 9 else step.args[7]
+    scale = (variance + eps).rsqrt()
+    scale = scale if weight is None else scale * weight
+    scale = scale.to(x.dtype).view(-1, *[1] * (len(x.shape) - 2))
+    return writer.emit(aten.mul.Tensor, x, scale, like=_kind(step.output))
+
+
+def _channel_offset(step: Step, live: Live) -> Tensor:
+    """c of a function that treats all pixels of a channel alike."""
+    x = step.args[0]
+    pixel = Value(x.number, (1, x.shape[1], *[1] * (len(x.shape) - 2)), x.dtype)
+    return _at_zero(Step(**{**vars(step), "args": (pixel, *step.args[1:])}), live)
+
+
+def _gate_offset(step: Step, live: Live) -> Tensor:
+    shift, x = step.args[2], step.args[0]
+    return torch.full((), shift, dtype=x.dtype, device=device_of([step]))
+
+
+def _product_sum(product: Any = None) -> Affine:
+    """beta c + alpha a b, where `product` is a b alone."""
+
+    def linear(writer: Writer, step: Step, live: Live) -> Value:
+        c, a, b = step.args[:3]
+        if live(c) and not live(a) and not live(b):
+            return _as(writer, _times(writer, c, step.kwargs.get("beta", 1)), step.output)
+        if live(c) or product is None:
+            return _without_constants("self")(writer, step, live)
+        y = writer.emit(product, a, b, like=_kind(step.output))
+        return _times(writer, y, step.kwargs.get("alpha", 1))
+
+    def offset(step: Step, live: Live) -> Tensor | None:
+        c, *factors = step.args[:3]
+        if live(c):
+            return None if any(map(live, factors)) else _at_zero(step, live)
+        return c * step.kwargs.get("beta", 1) if isinstance(c, Tensor) else _at_zero(step, live)
+
+    return Affine(linear, offset)
+
+
+_NORMS = [
+    getattr(aten, name).default
+    for name in ("native_batch_norm", "cudnn_batch_norm", "miopen_batch_norm")
+] + [aten._native_batch_norm_legit_no_training.default]
+
+# Functions that add nothing of their own.
+LINEAR: set[Any] = {
+    *(aten.mul.Tensor, aten.mul.Scalar, aten.div.Tensor, aten.div.Scalar, aten.neg.default),
+    *(aten.mm.default, aten.bmm.default, aten.mv.default, aten.dot.default),
+    *(aten.view.default, aten._unsafe_view.default, aten._reshape_alias.default),
+    *(aten.reshape.default, aten.unsqueeze.default, aten.squeeze.default, aten.squeeze.dim),
+    *(aten.squeeze.dims, aten.permute.default, aten.transpose.int, aten.t.default),
+    *(aten.expand.default, aten.clone.default, aten._to_copy.default, aten.alias.default),
+    *(aten.slice.Tensor, aten.select.int, aten.unfold.default, aten.diagonal.default),
+    *(aten.sum.default, aten.sum.dim_IntList, aten.mean.default, aten.mean.dim),
+    *(aten.avg_pool2d.default, aten._adaptive_avg_pool2d.default, aten.gather.default),
+    *(aten.upsample_bilinear2d.default, aten.upsample_nearest2d.default),
+    *(aten.pixel_shuffle.default, aten.index.Tensor, aten.index_select.default),
+    *(linscope.relu_frozen.default, linscope.max_pool2d_frozen.default),
+}
+
+AFFINE: dict[Any, Affine] = {
+    aten.convolution.default: Affine(_with(bias=None), _convolution_offset),
+    **dict.fromkeys(_NORMS, Affine(_batch_norm, _channel_offset)),
+    **dict.fromkeys(
+        [
+            *(aten.add.Tensor, aten.add.Scalar, aten.sub.Tensor, aten.sub.Scalar),
+            *(aten.rsub.Tensor, aten.rsub.Scalar),
+        ],
+        Affine(_sum, _sum_offset),
+    ),
+    aten.addmm.default: _product_sum(aten.mm.default),
+    aten.constant_pad_nd.default: Affine(_with(value=0)),
+    aten.cat.default: Affine(_without_constants("tensors")),
+    aten.stack.default: Affine(_without_constants("tensors")),
+    aten.where.self: Affine(_without_constants("self", "other")),
+    aten.masked_fill.Scalar: Affine(_without_constants("self", "value")),
+    aten.masked_fill.Tensor: Affine(_without_constants("self", "value")),
+    aten.masked_scatter.default: Affine(_without_constants("self", "source")),
+    aten.lerp.Scalar: Affine(_without_constants("self", "end")),
+    aten.lerp.Tensor: Affine(_without_constants("self", "end")),
+    **dict.fromkeys(
+        [
+            *(aten.slice_scatter.default, aten.select_scatter.default),
+            *(aten.diagonal_scatter.default, aten.as_strided_scatter.default),
+        ],
+        Affine(_without_constants("self", "src")),
+    ),
+    aten.index_put.default: Affine(_without_constants("self", "values")),
+    aten.scatter.src: Affine(_without_constants("self", "src")),
+    aten.scatter.value: Affine(_without_constants("self", "value")),
+    aten.scatter_add.default: Affine(_without_constants("self", "src")),
+    aten.index_add.default: Affine(_without_constants("self", "source")),
+    aten.index_copy.default: Affine(_without_constants("self", "source")),
+    aten.index_fill.int_Scalar: Affine(_without_constants("self", "value")),
+    aten.index_fill.int_Tensor: Affine(_without_constants("self", "value")),
+    **dict.fromkeys(
+        [
+            *(aten.baddbmm.default, aten.addbmm.default, aten.addmv.default, aten.addr.default),
+            *(aten.addcmul.default, aten.addcdiv.default),
+        ],
+        _product_sum(),
+    ),
+    linscope.clamp_frozen.default: Affine(_with(min=0.0, max=0.0)),
+    linscope.gate_frozen.default: Affine(_with(shift=0.0), _gate_offset),
+    linscope.instance_norm_frozen.default: Affine(_with(mean=None, shift=None), _channel_offset),
+}
+

@@ -1,0 +1,71 @@
+"""The frozen network as a thing: F x + r as a straight line, and the lines made of it."""
+
+from __future__ import annotations
+
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from .batched import batched
+from .line import Line
+from .linear_part import LinearPart
+from .memory import peak_bytes
+from .simplified import simplified
+from .transposed import transposed
+
+
+class Program:
+    """y = program(x), a straight line of torch functions, for batches of any size; `print` shows it
+    as a table.
+
+    `line` is that of one sample, `linear` the program of F x alone, `T` that of F^T u; for other
+    sizes of a batch the line is made when it is first asked for, by torch's batching rules: samples
+    cannot mix. The last two sizes are kept.
+
+    >>> op.program.T(u)    # op.transpose(u)
+    """
+
+    def __init__(self, line: Line):
+        self.line = line
+        self._of_size: dict[int, Line] = {}
+
+    @torch.no_grad()
+    def __call__(self, x: Tensor) -> Tensor:
+        if len(x) == 1:
+            return self._one(x)
+        if len(x) in self._of_size:
+            return self._of_size[len(x)](x)
+        line, y = batched(self._one, x)
+        self._of_size = dict([*list(self._of_size.items())[-1:], (len(x), simplified(line))])
+        return y
+
+    @cached_property
+    def _one(self) -> Line:
+        return simplified(self.line)
+
+    @cached_property
+    def linear(self) -> Program:
+        """F x alone, without what the steps add."""
+        return Program(LinearPart(self.line).line)
+
+    @cached_property
+    def T(self) -> Program:
+        """F^T u; its own transpose is F x.
+
+        NoTranspose, naming the call, for a function that torch cannot differentiate.
+        """
+        return Program(transposed(LinearPart(self.line).line))
+
+    @property
+    def nbytes(self) -> int:
+        """Of the constants that the steps hold, weights and decisions among them."""
+        return sum({t.untyped_storage()._cdata: t.nbytes for t in self.line.constants()}.values())
+
+    @property
+    def peak_bytes(self) -> int:
+        """The most bytes that a run for one sample holds at a time."""
+        return peak_bytes(self._one)
+
+    def __repr__(self) -> str:
+        return repr(self.line)

@@ -1,0 +1,467 @@
+"""Recording a straight line: every operator that runs, with views and writes taken apart.
+
+A tensor that depends on the program's input has a value. What runs on constants alone is run and
+forgotten: its result is a constant, too. A tensor is known by where it lies: its storage, and its
+geometry in it. What writes into a tensor makes a new value of the whole storage; what else is seen
+there is made anew where it is read again.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from .line import Line, Step, Value, leaves, substituted
+
+aten = torch.ops.aten
+
+
+class Untraceable(NotImplementedError):
+    """An operator that cannot be written as a function of values; the message names it."""
+
+
+class Geometry(NamedTuple):
+    """Where a tensor lies in its storage."""
+
+    shape: tuple[int, ...]
+    stride: tuple[int, ...]
+    offset: int
+    dtype: torch.dtype
+
+
+class Held:
+    """A constant that steps hold: a tensor, or, once that is written into, a copy from before."""
+
+    def __init__(self, tensor: Tensor):
+        self.tensor = tensor
+
+
+@dataclass
+class _View:
+    """A tensor as a function of another one of the same storage."""
+
+    parent: Geometry
+    function: Any  # None: no function is known, it takes entries from their places
+    args: tuple
+
+
+@dataclass
+class _Storage:
+    """What lies in a storage: a value or, while it is None, constants."""
+
+    whole: Geometry
+    value: Value | None = None
+    views: dict[Geometry, _View] = field(default_factory=dict)
+    # Values of views since the last write.
+    seen: dict[Geometry, Value] = field(default_factory=dict)
+
+
+class Tracer(TorchDispatchMode):
+    """Records the operators that run within it on what depends on `input(x)`.
+
+    with Tracer() as tracer:
+        y = f(tracer.input(x))
+    line = tracer.line(y)
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.steps: list[Step] = []
+        self.given: list[Value] = []  # the inputs
+        self.count = 0  # values so far
+        self.label, self.call = "", -1  # of the steps to come
+        self.paused = False
+        self.storages: dict[int, _Storage] = {}
+        self.held: dict[int, list[Held]] = {}  # by their storages, which they keep alive
+
+    # ---- The ends ----
+
+    def input(self, x: Tensor) -> Tensor:
+        """x as what everything depends on."""
+        self.given.append(self._value(tuple(x.shape), x.dtype))
+        self.assign(x, self.given[-1])
+        return x
+
+    def line(self, y: Tensor) -> Line:
+        """The steps from the one input to y."""
+        steps, (given,), (output,) = self.lines([y])
+        if output is None:
+            raise Untraceable("the result does not depend on the input")
+        return Line(given, steps, output)
+
+    def lines(self, ys: list[Any]) -> tuple[list[Step], list[Value], list[Value | None]]:
+        """The steps, the inputs, and the values of some tensors."""
+        values = [self.value(y) if isinstance(y, Tensor) else None for y in ys]
+        return [_settled(s) for s in self.steps], self.given, values
+
+    @contextmanager
+    def pause(self) -> Iterator[None]:
+        """What runs within is not recorded, and its results are constants."""
+        before, self.paused = self.paused, True
+        try:
+            yield
+        finally:
+            self.paused = before
+
+    def constant(self, t: Tensor) -> None:
+        """Lets what is made of a constant be made in each run, not kept."""
+        like = [(tuple(t.shape), t.dtype)]
+        self.assign(t, self._emit(aten.alias.default, (self._hold(t),), {}, like)[0])
+
+    # ---- Values of tensors ----
+
+    def value(self, t: Tensor) -> Value | None:
+        """What t holds now; None if that does not depend on the input."""
+        storage = self._storage(t)
+        if storage is None or storage.value is None:
+            return None
+        return self._seen(storage, _geometry(t))
+
+    def assign(self, t: Tensor, value: Value | None) -> None:
+        """Lets a tensor in memory of its own stand for a value."""
+        key = t.untyped_storage()._cdata
+        if key not in self.storages:
+            weakref.finalize(t.untyped_storage(), self.storages.pop, key, None)
+        self.storages[key] = _Storage(_geometry(t), value)
+
+    def _storage(self, t: Tensor) -> _Storage | None:
+        return self.storages.get(t.untyped_storage()._cdata) if t.layout == torch.strided else None
+
+    def _seen(self, storage: _Storage, at: Geometry) -> Value | None:
+        if at == storage.whole or storage.value is None:
+            return storage.value
+        if at not in storage.seen:
+            view = storage.views.get(at) or _View(storage.whole, None, ())
+            parent = self._seen(storage, view.parent)
+            if view.function is None:
+                flat = self._reshaped(parent, [-1])
+                function, parent, args = aten.index.Tensor, flat, ([_places(view.parent, at)],)
+            else:
+                function, args = view.function, view.args
+            made = self._emit(function, (parent, *args), {}, [(at.shape, at.dtype)])
+            storage.seen[at] = made[0]
+        return storage.seen[at]
+
+    def _reshaped(self, value: Any, shape: list[int]) -> Value:
+        size = torch.Size(value.shape).numel()
+        like = [((size,) if shape == [-1] else tuple(shape), value.dtype)]
+        return self._emit(aten.reshape.default, (value, shape), {}, like)[0]
+
+    def _value(self, shape: tuple[int, ...], dtype: torch.dtype) -> Value:
+        self.count += 1
+        return Value(self.count - 1, shape, dtype)
+
+    # ---- Operators ----
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        return False  # nothing is compiled here, and what keeps compilers out takes its time
+
+    def on_operator(self, func: Any, args: tuple) -> None:
+        """Is told every operator before it runs."""
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        kwargs = kwargs or {}
+        self.on_operator(func, args)
+        if self.paused:
+            return func(*args, **kwargs)
+        schema = func._schema
+        written = [a.alias_info is not None and a.alias_info.is_write for a in schema.arguments]
+        if any(written):
+            return self._run_writing(func, written, args, kwargs)
+        if func.overloadpacket in _FACTORIES:
+            return func(*args, **kwargs)
+        given = self._operands((args, kwargs))
+        result = func(*args, **kwargs)
+        if any(r.alias_info is not None for r in schema.returns):
+            self._note_views(func, args, kwargs, result)
+        elif any(isinstance(v, Value) for v in given.values()):
+            self._record(func, args, kwargs, result, given)
+        return result
+
+    def _operands(self, arguments: Any) -> dict[int, Value | Held | Tensor]:
+        """By tensor, its value or itself."""
+        tensors = [t for t in leaves(arguments) if isinstance(t, Tensor)]
+        values = {id(t): self.value(t) for t in tensors}
+        return {id(t): t if (v := values[id(t)]) is None else v for t in tensors}
+
+    def _record(self, func, args, kwargs, result, given) -> None:
+        made = _listed(result)
+        outputs = self._emit_call(func, args, kwargs, made, given, isinstance(result, tuple | list))
+        for t, value in zip(made, outputs, strict=True):
+            if value is not None:
+                self.assign(t, value)
+
+    def _emit_call(self, func, args, kwargs, made, given, several=False):
+        def operand(t: Tensor) -> Any:
+            known = given[id(t)]
+            return self._hold(t) if isinstance(known, Tensor) else known
+
+        args, kwargs = substituted(args, operand), substituted(kwargs, operand)
+        like = [(tuple(t.shape), t.dtype) if isinstance(t, Tensor) else None for t in made]
+        return self._emit(func, args, kwargs, like, several)
+
+    def _emit(self, function, args, kwargs, like, several=False) -> tuple:
+        outputs = tuple(None if kind is None else self._value(*kind) for kind in like)
+        step = Step(function, args, kwargs, outputs, self.label, self.call, not several)
+        self.steps.append(step)
+        return outputs
+
+    def _hold(self, t: Tensor) -> Held:
+        held = Held(t)
+        if t.layout == torch.strided:
+            self.held.setdefault(t.untyped_storage()._cdata, []).append(held)
+        return held
+
+    # ---- Views ----
+
+    def _note_views(self, func, args, kwargs, result) -> None:
+        base = args[0]
+        storage = self._storage(base)
+        if storage is None:  # constants, so far
+            self.assign(base if base._base is None else base._base, None)
+            storage = self._storage(base)
+        assert storage is not None
+        for t, function, rest in _each_view(func, args, kwargs, result):
+            at, parent = _geometry(t), _geometry(base)
+            if at in (parent, storage.whole) or at in storage.views:
+                continue
+            storage.views[at] = _View(parent, function, rest)
+            self._seen(storage, at)
+
+    # ---- Writes ----
+
+    def _run_writing(self, func, written, args, kwargs):
+        if torch.Tag.inplace_view in func.tags:
+            return self._reshape(func, args, kwargs)
+        named = [(i, a.name) for i, (a, w) in enumerate(zip(func._schema.arguments, written)) if w]
+        targets = [args[i] if i < len(args) else kwargs[name] for i, name in named]
+        for target in leaves(targets):
+            self._keep(target)
+        given = self._operands((args, kwargs))
+        if not any(isinstance(v, Value) for v in given.values()):
+            return func(*args, **kwargs)
+        if written[0] is False or any(written[1:]):
+            raise Untraceable(f"{func} writes into more than its first argument")
+        target = targets[0]
+        name = func._schema.name.split("::")[1]
+        others = {k: v for k, v in given.items() if k != id(target)}
+        if not isinstance(given[id(target)], Value):
+            with self.pause():  # what a function reads of it goes with the write
+                given[id(target)] = target.clone()
+        result = func(*args, **kwargs)
+        if name == "copy_":
+            after = self._copied(given[id(args[1])], target)
+        elif name in ("zero_", "fill_") and not any(isinstance(v, Value) for v in others.values()):
+            after = None
+        else:
+            after = self._emit_twin(func, args, kwargs, target, given)
+        self._write(target, after)
+        return result
+
+    def _emit_twin(self, func, args, kwargs, target, given) -> Value:
+        def operand(t: Tensor) -> Any:
+            known = given[id(t)]
+            return self._hold(known) if isinstance(known, Tensor) else known
+
+        args, kwargs = substituted(args, operand), substituted(kwargs, operand)
+        return self._emit(_twin(func), args, kwargs, [(tuple(target.shape), target.dtype)])[0]
+
+    def _copied(self, value: Any, target: Tensor) -> Value | None:
+        if not isinstance(value, Value):
+            return None
+        shape = tuple(target.shape)
+        if value.dtype != target.dtype:
+            like = [(value.shape, target.dtype)]
+            (value,) = self._emit(aten._to_copy.default, (value,), {"dtype": target.dtype}, like)
+        if value.shape != shape:
+            like = [(shape, target.dtype)]
+            (value,) = self._emit(aten.expand.default, (value, list(shape)), {}, like)
+        return value
+
+    def _write(self, target: Tensor, after: Value | None) -> None:
+        """`after` is what the target holds from now on, and with it all that lies there."""
+        storage, at = self._storage(target), _geometry(target)
+        if storage is None:
+            self.assign(target if target._base is None else target._base, None)
+            storage = self._storage(target)
+        assert storage is not None
+        if at == storage.whole:
+            storage.value, storage.seen = after, {}
+            return
+        if after is None and storage.value is None:
+            return
+        part: Any = self._snapshot(target) if after is None else after
+        kept, here = after, at
+        while here != storage.whole:
+            view = storage.views.get(here) or _View(storage.whole, None, ())
+            parent = view.parent
+            before: Any = self._seen(storage, parent)
+            if before is None:
+                before = self._snapshot(target.as_strided(*self._absolute(parent)))
+            part = self._put(view, here, before, part)
+            here = parent
+        storage.value, storage.seen = part, {}
+        if kept is not None:
+            storage.seen[at] = kept
+
+    @staticmethod
+    def _absolute(at: Geometry) -> tuple:
+        return at.shape, at.stride, at.offset
+
+    def _snapshot(self, t: Tensor) -> Held:
+        with self.pause():
+            return self._hold(t.clone())
+
+    def _put(self, view: _View, at: Geometry, whole: Any, part: Any) -> Value:
+        """The viewed tensor with `part` in place of what the view shows."""
+        parent = view.parent
+        like = [(parent.shape, parent.dtype)]
+        if view.function is None:
+            whole = whole.tensor.reshape(-1) if isinstance(whole, Held) else self._reshaped(whole, [-1])
+            args = (whole, [_places(parent, at)], part)
+            flat = self._emit(aten.index_put.default, args, {}, [((whole.numel() if isinstance(whole, Tensor) else whole.shape[0],), parent.dtype)])[0]
+            return self._reshaped(flat, list(parent.shape))
+        if view.function in _SCATTERS:
+            args = (whole, part, *view.args)
+            return self._emit(_SCATTERS[view.function], args, {}, like)[0]
+        if view.function in _ORDERS:
+            back = _ORDERS[view.function](len(parent.shape), *view.args)
+            return self._emit(aten.permute.default, (part, back), {}, like)[0]
+        if view.function in _RESHAPES:
+            return self._emit(aten.reshape.default, (part, list(parent.shape)), {}, like)[0]
+        raise Untraceable(f"a write into what {view.function} shows")
+
+    def _keep(self, target: Tensor) -> None:
+        """Before a write: constants that steps hold stay what they were."""
+        for held in self.held.pop(target.untyped_storage()._cdata, ()):
+            with self.pause():
+                held.tensor = held.tensor.clone()
+
+    def _reshape(self, func, args, kwargs):
+        """A tensor becomes a view of what it was."""
+        with self.pause():
+            before = aten.alias.default(args[0])
+        result = func(*args, **kwargs)
+        self._note_views(_twin(func), (before, *args[1:]), kwargs, args[0])
+        return result
+
+
+def _geometry(t: Tensor) -> Geometry:
+    return Geometry(tuple(t.shape), tuple(t.stride()), t.storage_offset(), t.dtype)
+
+
+def _listed(result: Any) -> list:
+    return list(result) if isinstance(result, tuple | list) else [result]
+
+
+def _each_view(func, args, kwargs, result) -> Iterator[tuple[Tensor, Any, tuple]]:
+    """The views that a function returns, each with a function of one result and its arguments."""
+    bound = list(args[1:])
+    for a in func._schema.arguments[len(args) :]:
+        if not a.kwarg_only:
+            bound.append(kwargs.get(a.name, a.default_value))
+    if not isinstance(result, tuple | list):
+        if func is aten.as_strided.default:
+            like = _occupied(args[0]) == _occupied(result)
+            yield result, *((aten.view.default, (list(result.shape),)) if like else (None, ()))
+            return
+        if func is aten.slice.Tensor:
+            dim, *ends = bound
+            bound = [dim, *slice(*ends).indices(args[0].shape[dim])]
+        yield result, func, tuple(bound)
+        return
+    dim = bound[-1] % args[0].dim()
+    start = 0
+    for i, t in enumerate(result):
+        if func is aten.unbind.int:
+            yield t, aten.select.int, (dim, i)
+            continue
+        length = t.shape[dim]
+        yield t, aten.slice.Tensor, (dim, start, start + length)
+        start += length
+
+
+def _occupied(t: Tensor) -> tuple:
+    """Where a tensor's entries lie, in their order."""
+    return t.storage_offset(), [
+        (n, step) for n, step in zip(t.shape, t.stride(), strict=True) if n != 1
+    ]
+
+
+def _places(parent: Geometry, at: Geometry) -> Tensor:
+    """Which entries of the flattened parent lie where `at` says."""
+    size = torch.Size(parent.shape).numel()
+    numbers = torch.empty_strided(parent.shape, parent.stride, dtype=torch.int64)
+    numbers.copy_(torch.arange(size).reshape(parent.shape))
+    return numbers.as_strided(at.shape, at.stride, at.offset - parent.offset).clone()
+
+
+def _inverse(order: list[int]) -> list[int]:
+    return sorted(range(len(order)), key=order.__getitem__)
+
+
+def _swapped(dims: int, a: int, b: int) -> list[int]:
+    order = list(range(dims))
+    order[a], order[b] = order[b], order[a]
+    return order
+
+
+# What takes of a tensor its shape and kind alone.
+_FACTORIES = {
+    *(aten.zeros_like, aten.ones_like, aten.full_like, aten.empty_like),
+    *(aten.new_zeros, aten.new_ones, aten.new_full, aten.new_empty, aten.new_empty_strided),
+}
+
+# What writes into a view of a tensor, as a function of the tensor.
+_SCATTERS = {
+    aten.slice.Tensor: aten.slice_scatter.default,
+    aten.select.int: aten.select_scatter.default,
+    aten.diagonal.default: aten.diagonal_scatter.default,
+}
+_ORDERS = {
+    aten.permute.default: lambda dims, order: _inverse([d % dims for d in order]),
+    aten.transpose.int: _swapped,
+    aten.t.default: lambda dims: list(range(dims))[::-1],
+}
+_RESHAPES = {
+    aten.view.default,
+    aten._unsafe_view.default,
+    aten._reshape_alias.default,
+    aten.unsqueeze.default,
+    aten.squeeze.default,
+    aten.squeeze.dim,
+    aten.squeeze.dims,
+}
+
+
+def _twin(func) -> Any:
+    """The operator that does the same without writing."""
+    space, name = func._schema.name.split("::")
+    packet = getattr(getattr(torch.ops, space), name.removesuffix("_"), None)
+    twin = getattr(packet, func._schema.overload_name or "default", None)
+    if twin is None or twin is func:
+        raise Untraceable(f"{func} has no twin that does not write")
+    return twin
+
+
+def _settled(step: Step) -> Step:
+    args, kwargs = _unheld(step.args), _unheld(step.kwargs)
+    return Step(step.function, args, kwargs, step.outputs, step.label, step.call, step.single)
+
+
+def _unheld(value: Any) -> Any:
+    if isinstance(value, Held):
+        return value.tensor
+    if isinstance(value, tuple | list):
+        return type(value)([_unheld(v) for v in value])
+    if isinstance(value, dict):
+        return {k: _unheld(v) for k, v in value.items()}
+    return value

@@ -1,0 +1,74 @@
+"""Writing a straight line down, step by step."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .line import Line, Step, Value, substituted
+from .tracer import Tracer
+
+Kind = tuple[Sequence[int], torch.dtype]  # of a value: its shape and dtype
+
+
+class Writer:
+    """Steps in the making; the labels are those of the step of another line that is at work."""
+
+    def __init__(self, count: int = 0) -> None:
+        self.steps: list[Step] = []
+        self.count = count  # the number of the next value
+        self.label, self.call = "", -1
+
+    def value(self, shape: Iterable[int], dtype: torch.dtype) -> Value:
+        self.count += 1
+        return Value(self.count - 1, tuple(shape), dtype)
+
+    def emit(self, function: Any, *args: Any, like: Kind, **kwargs: Any) -> Value:
+        """A step of one result, of the shape and dtype `like`."""
+        output = self.value(*like)
+        self.steps.append(Step(function, args, kwargs, (output,), self.label, self.call))
+        return output
+
+    def copy(self, step: Step, known: dict[int, Value], **changes: Any) -> None:
+        """A step of another line, whose values are `known` here by their numbers there."""
+        args, kwargs = renamed(changes.get("args", step.args), known), renamed(step.kwargs, known)
+        function = changes.get("function", step.function)
+        outputs = tuple(None if v is None else self.value(v.shape, v.dtype) for v in step.outputs)
+        self.steps.append(
+            Step(function, args, kwargs, outputs, step.label, step.call, step.single)
+        )
+        for old, new in zip(step.outputs, outputs, strict=True):
+            if old is not None and new is not None:
+                known[old.number] = new
+
+    def insert(self, f: Callable[..., Any], *inputs: Value, device: torch.device) -> list[Any]:
+        """The steps of f(*inputs), found by running it on zeros: the values that it returns, None
+        for what does not depend on any.
+        """
+        tracer = Tracer()
+        zeros = [torch.zeros(v.shape, dtype=v.dtype, device=device) for v in inputs]
+        with torch.no_grad(), tracer:
+            made = f(*map(tracer.input, zeros))
+        made = made if isinstance(made, tuple | list) else [made]
+        steps, given, values = tracer.lines(made)
+        known = {v.number: w for v, w in zip(given, inputs, strict=True)}
+        for step in steps:
+            self.copy(Step(**{**vars(step), "label": self.label, "call": self.call}), known)
+        return [None if v is None else known[v.number] for v in values]
+
+    def line(self, input: Value, output: Value) -> Line:
+        return Line(input, self.steps, output)
+
+
+def renamed(value: Any, known: dict[int, Value]) -> Any:
+    """Nested arguments with values by the names that they are known by."""
+    return substituted(value, lambda v: known[v.number] if isinstance(v, Value) else v)
+
+
+def device_of(steps: Iterable[Step], default: str = "cpu") -> torch.device:
+    """Where the constants of some steps lie."""
+    found = next((t for s in steps for t in s.operands() if isinstance(t, Tensor)), None)
+    return torch.device(default) if found is None else found.device
