@@ -12,7 +12,7 @@ from typing import Any
 from torch import Tensor, nn
 from torch._C import DisableTorchFunction
 
-from ..program import Line, Value
+from ..program import Line, Step, Value
 from ..program.tracer import Tracer
 from ..rules import Fused, packing
 from ..rules.checking import mismatch
@@ -61,11 +61,13 @@ class Record(Interception):
         self.results: list[Value | None] = []  # of the calls
         self.tape: Tape
         self.line: Line  # of F x + r
+        self.steps: list[Step]  # also those that the output is not made of
 
     def run(self, forward, x):
         y = super().run(forward, x)
         self.tape = Tape(self.model, self.policy, x, y, self.entries)
         self.line = self.tracer.line(y)
+        self.steps = self.tracer.lines([])[0]
         return y
 
     def modes(self):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import cached_property
 from typing import Protocol
 
@@ -20,7 +20,8 @@ from ..capture.stamp import Stamp
 from ..capture.tape import Tape
 from ..capture.tape_folder import Folder
 from ..capture.transparent import foreign_functions, normal_mode
-from ..program import Program, Value
+from ..program import Program
+from ..program.line import flattened
 from ..program.transposed import NoTranspose
 from ..rules import UnscopedOperation
 from ..rules.policy import Policy
@@ -92,19 +93,16 @@ class Taped:
         output: Tensor,
         program: Program,
         stamp: Stamp | None = None,
-        calls: Sequence[tuple[str, Value | None]] = (),
+        run: Record | None = None,
     ):
         self.x0, self.output, self.program, self.stamp = x0, output, program, stamp
-        self._calls = calls  # of the network: their names, and what they give
+        self.calls = [] if run is None else run.names  # that depend on the network's input
+        self._results = [] if run is None else run.results
+        self._steps = [] if run is None else run.steps
         self.passes = 1
 
     def recorded(self) -> Taped:
         return self
-
-    @property
-    def calls(self) -> list[str]:
-        """The network's calls that depend on its input, in their order."""
-        return [name for name, _ in self._calls]
 
     @cached_property
     def _residual(self) -> Tensor:
@@ -155,10 +153,10 @@ class Taped:
 
     def until(self, call: int) -> Taped:
         """The network that ends with its call of that number, flattened."""
-        value = self._calls[call][1]
+        value = self._results[call]
         if value is None:
             raise UnscopedOperation("a call gives what does not depend on the network's input")
-        program = Program(self.program.line.until(value))
+        program = Program(flattened(self.program.line.input, self._steps, value))
         with settings(self.x0.device):
             y = program(self.x0)
         return Taped(self.x0, y, program, self.stamp)
@@ -321,8 +319,7 @@ def recorded_by(run: Record, network: Network, x0: Tensor) -> Taped:
     with settings(x0.device, network.compiled):
         output = run.run(network, x0)
     network.stamp.after_run(first=True)
-    calls = list(zip(run.names, run.results, strict=True))
-    return Taped(x0, output, Program(run.line), network.stamp, calls)
+    return Taped(x0, output, Program(run.line), network.stamp, run)
 
 
 def _require_own_functions(y: Tensor) -> None:

@@ -135,14 +135,6 @@ class Line:
             for i, s in enumerate(self.steps)
         ]
 
-    def until(self, value: Value) -> Line:
-        """The line that ends with one of its values, flattened."""
-        shape = (1, torch.Size(value.shape).numel())
-        flat = Value(self.size, shape, value.dtype)
-        reshape = torch.ops.aten.reshape.default
-        end = Step(reshape, (value, list(shape)), {}, (flat,))
-        return Line(self.input, [*self.steps, end], flat)
-
     def constants(self) -> list[Tensor]:
         """Every tensor that the steps hold, each once."""
         found = {id(t): t for s in self.steps for t in s.operands() if isinstance(t, Tensor)}
@@ -158,6 +150,15 @@ class Line:
             )
             rows.append(f"{made:>6} {s.function!s:34} {shape:>16}  {reads:40} {s.label}")
         return "\n".join(rows)
+
+
+def flattened(input: Value, steps: Sequence[Step], value: Value) -> Line:
+    """The line that ends with one of its values, as (1, entries)."""
+    shape = (1, torch.Size(value.shape).numel())
+    numbers = [v.number for s in steps for v in s.outputs if v is not None]
+    flat = Value(max([input.number, *numbers]) + 1, shape, value.dtype)
+    end = Step(torch.ops.aten.reshape.default, (value, list(shape)), {}, (flat,))
+    return Line(input, [*steps, end], flat)
 
 
 def _needed(steps: Iterable[Step], output: Value) -> list[Step]:
