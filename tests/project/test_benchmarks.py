@@ -11,7 +11,7 @@ import torch
 
 from linscope_cuda.operators import reference
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT))
 
 from benchmarks import page  # noqa: E402

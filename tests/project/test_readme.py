@@ -15,7 +15,7 @@ from torch import nn
 import linscope_cuda as ls
 from linscope_cuda import cli
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "tools")]
 
 import gallery  # noqa: E402

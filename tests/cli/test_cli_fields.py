@@ -19,7 +19,7 @@ from linscope_cuda.cli.command import with_bars
 from linscope_cuda.report.panels import Panel, sheet
 from linscope_cuda.zoo import Network
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 SWEEP = sys.modules["linscope_cuda.study.sweep"]  # ls.sweep is the function
 
 

@@ -18,7 +18,7 @@ import linscope_cuda as ls
 
 def start(code, *arguments):
     """A process that runs this code beside the tests' modules; it waits for a line first."""
-    here = str(Path(__file__).parent)
+    here = str(Path(__file__).parents[1])
     return subprocess.Popen(
         [sys.executable, "-c", code, *map(str, arguments)],
         env={**os.environ, "PYTHONPATH": os.pathsep.join([here, *filter(None, sys.path)])},

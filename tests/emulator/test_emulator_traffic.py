@@ -9,13 +9,13 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from emulator import build
-from emulator.client import emulator
-from emulator.operators import DTYPES, Operators
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from emulator import build
+from emulator.client import emulator
+from emulator.operators import DTYPES, Operators
 from linscope_cuda.operators.reference import memory_format, wide_dtype
 
 pytestmark = pytest.mark.skipif(build.missing() is not None, reason=str(build.missing()))

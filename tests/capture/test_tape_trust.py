@@ -23,7 +23,7 @@ import linscope_cuda as ls
 @pytest.mark.parametrize("name", ["Chosen", "Shares"])
 def test_a_changed_file_is_refused_in_a_sentence_or_runs(name, policy, tmp_path):
     """In a process of its own: what is not refused might end it."""
-    program = Path(__file__).with_name("tape_fuzz.py")
+    program = Path(__file__).parents[1] / "tape_fuzz.py"
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     done = subprocess.run(
         [sys.executable, str(program), str(tmp_path), name, policy, "90"],

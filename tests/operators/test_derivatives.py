@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from operators import NATIVE, TRANSFORMS, cases, tensor
+from operator_cases import NATIVE, TRANSFORMS, cases, tensor
 from torch.autograd import gradcheck, gradgradcheck
 
 from linscope_cuda.operators import functions as ops

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 import pytest
 import torch
+
 from emulator import build
 from emulator.client import emulator
 from emulator.operators import DTYPES, SHARED_LIMIT

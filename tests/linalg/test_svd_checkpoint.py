@@ -14,7 +14,7 @@ import torch
 import linscope_cuda as ls
 from linscope_cuda.linalg.svd import lanczos, state
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 OPTIONS = {"k": 6, "tol": 1e-9, "block": 4, "progress": False}
 
 
@@ -96,7 +96,10 @@ def killed(path, moment, iteration):
     how = MOMENTS[moment].format(iteration=iteration)
     after = 10**9 if moment != "before it is saved" else iteration
     code = textwrap.dedent(CHILD).format(
-        tests=str(ROOT / "tests"), how=textwrap.dedent(how).strip(), path=str(path), iteration=after
+        tests=str(Path(__file__).parent),
+        how=textwrap.dedent(how).strip(),
+        path=str(path),
+        iteration=after,
     )
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True)

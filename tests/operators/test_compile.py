@@ -7,7 +7,7 @@ import sys
 
 import pytest
 import torch
-from operators import NATIVE, TRANSFORMS, cases, grad, jvp, tensor
+from operator_cases import NATIVE, TRANSFORMS, cases, grad, jvp, tensor
 from torch import nn
 from torch._inductor.decomposition import select_decomp_table
 from torch._inductor.utils import run_and_get_code

@@ -16,7 +16,7 @@ import linscope_cuda as ls
 
 zarr = pytest.importorskip("zarr")
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 INPUT, OUTPUT = (2, 4, 3), (3, 8, 6)
 BLOCK = 7  # pixels: 48 of the output make 7 blocks, the last one smaller
 
@@ -162,7 +162,7 @@ ENVIRONMENT = {
 
 def script(tmp_path, kill, when="after", then=ALONE):
     return (textwrap.dedent(CHILD) + textwrap.dedent(then)).format(
-        tests=str(ROOT / "tests"),
+        tests=str(Path(__file__).parent),
         store=str(tmp_path / "store"),
         log=str(tmp_path / "log"),
         meeting=str(tmp_path / "meeting"),

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import pytest
+
 from emulator import build
 from emulator.client import Crash, Result, emulator
 from emulator.worker import INPUT, OUTPUT, Buffer, Call

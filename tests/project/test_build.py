@@ -17,7 +17,7 @@ from linscope_cuda.operators import native as _native
 from linscope_cuda.operators import reference
 from linscope_cuda.study import info
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 INSTALLED = str(Path(ls.__file__).parents[1])
 
 

@@ -280,7 +280,7 @@ def residuals(found, dense):
 @pytest.fixture(scope="module")
 def measuring():
     """tools/error_bars.py, which counts wrong bars."""
-    return runpy.run_path(str(Path(__file__).parent.parent / "tools" / "error_bars.py"))
+    return runpy.run_path(str(Path(__file__).parents[2] / "tools" / "error_bars.py"))
 
 
 # Here a near copy hides, and the bars are too small: seeds of `measuring`'s matrices.

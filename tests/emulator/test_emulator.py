@@ -11,11 +11,11 @@ from typing import NamedTuple
 
 import pytest
 import torch
+from torch import Tensor
+
 from emulator import build
 from emulator.client import emulator
 from emulator.operators import DTYPES, Operators
-from torch import Tensor
-
 from linscope_cuda.operators import reference
 
 pytestmark = pytest.mark.skipif(build.missing() is not None, reason=str(build.missing()))
