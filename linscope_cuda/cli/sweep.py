@@ -10,7 +10,8 @@ from typing import Any
 from ..report import BadInput, publish
 from ..report.field_sheet import sweep_sheet
 from ..study.fields import checked_reach
-from ..study.sweep import KINDS, StoreError, Sweep, sweep
+from ..study.store import StoreError
+from ..study.sweep import KINDS, Sweep, sweep
 from ..study.system import System
 from .command import Command
 from .request import REACH, Options, Request, output_options, system_options
