@@ -29,11 +29,12 @@ DTYPES = {"float32": torch.float32, "float64": torch.float64}
 
 def pixel(text: str) -> tuple[int, int]:
     """ROW,COLUMN as --pixel is given."""
-    row, column = text.split(",")
-    return int(row), int(column)
+    try:
+        row, column = map(int, text.split(","))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"invalid pixel ROW,COLUMN value: {text!r}") from None
+    return row, column
 
-
-pixel.__name__ = "pixel ROW,COLUMN"  # as argparse's complaint names it
 
 PIXEL: Options = {
     ("--pixel",): {

@@ -11,8 +11,8 @@ from pathlib import Path
 from ..files import scratch
 from ..study.errors import BadInput
 from ..study.tour import Tour
-from .gallery import gallery
-from .page import page
+from .captions import gallery
+from .html import page
 
 PAGE = "tour.html"
 PICTURES = "pictures"
