@@ -193,6 +193,19 @@ def test_a_classifier_from_the_package_index(capsys):
     assert found["equation"]["relative_error"] < 1e-5
 
 
+def test_each_process_of_torchrun_has_a_gpu_of_its_own(monkeypatch):
+    """Also while the device is checked: no process touches another one's."""
+    checked = []
+    monkeypatch.setattr(cli.request, "check_device", checked.append)
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    for ranks in ("1", "2"):
+        monkeypatch.setenv("WORLD_SIZE", ranks)
+        for device in ("cuda", "cuda:0", "cpu"):
+            args = cli._parser().parse_args(["sweep", "--device", device])
+            assert cli.request.Request(args).device == checked[-1]
+    assert checked == ["cuda", "cuda:0", "cpu", "cuda:1", "cuda:0", "cpu"]
+
+
 # ---- info ----
 
 

@@ -15,7 +15,7 @@ from torch import nn
 
 import linscope_cuda as ls
 from linscope_cuda import cli
-from linscope_cuda.cli.command import with_bars
+from linscope_cuda.cli.terminal import with_bars
 from linscope_cuda.report.panels import Panel, sheet
 from linscope_cuda.zoo import Network
 

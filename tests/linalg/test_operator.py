@@ -8,7 +8,8 @@ import torch
 from scipy.sparse.linalg import aslinearoperator, svds
 from torch.nn import functional
 
-from linscope_cuda.linalg.operator import MatrixFreeOperator, MatrixOperator
+from linscope_cuda.linalg.matrix import MatrixOperator
+from linscope_cuda.linalg.operator import MatrixFreeOperator
 
 
 def randn(*shape, seed=0, dtype=torch.float64):

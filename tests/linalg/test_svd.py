@@ -8,7 +8,8 @@ import pytest
 import torch
 from tqdm.auto import tqdm
 
-from linscope_cuda.linalg.operator import MatrixFreeOperator, MatrixOperator
+from linscope_cuda.linalg.matrix import MatrixOperator
+from linscope_cuda.linalg.operator import MatrixFreeOperator
 from linscope_cuda.linalg.svd import METHODS, svd
 
 

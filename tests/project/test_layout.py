@@ -3,6 +3,7 @@
 import ast
 import importlib
 import inspect
+import sys
 from pathlib import Path
 
 import linscope_cuda as ls
@@ -54,10 +55,25 @@ def test_imports_run_downward():
     assert seen == set(FLOORS)
 
 
-def test_no_public_name_hides_a_module():
+def modules():
+    """The name of every module and folder of the package, in Python."""
+    for path in sorted(ROOT.rglob("*.py")):
+        parts = ("linscope_cuda", *path.relative_to(ROOT).with_suffix("").parts)
+        if parts[-1] != "__main__":
+            yield ".".join(parts).removesuffix(".__init__")
+
+
+def test_no_name_hides_a_module():
+    """`import a.b.c as d` gives the module c, whatever the folder a.b exports."""
+    for name in modules():
+        module = importlib.import_module(name)
+        folder, _, last = name.rpartition(".")
+        if folder:
+            assert getattr(sys.modules[folder], last) is module, name
+
+
+def test_no_public_name_is_a_module_elsewhere_at_the_top():
     for name in ls.__all__:
         if not inspect.ismodule(getattr(ls, name)):
-            assert (
-                not (ROOT / name / "__init__.py").exists() and not (ROOT / f"{name}.py").exists()
-            ), name
+            assert f"linscope_cuda.{name}" not in set(modules()), name
     assert ls.svd is importlib.import_module("linscope_cuda.linalg.svd.solve").svd

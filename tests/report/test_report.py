@@ -14,7 +14,7 @@ from torch import nn
 import linscope_cuda as ls
 from linscope_cuda import report
 from linscope_cuda.report import pictures, writing
-from linscope_cuda.report.gallery import rgb
+from linscope_cuda.report.captions import rgb
 from linscope_cuda.study.close_up import column_field, detailed_pixel, row_field, triplet_windows
 from linscope_cuda.study.tour import TOP
 from linscope_cuda.zoo import Network

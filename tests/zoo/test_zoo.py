@@ -25,8 +25,8 @@ from torch import nn
 
 from linscope_cuda import zoo
 from linscope_cuda.zoo import fetch, networks, published, trained, weights
+from linscope_cuda.zoo.images import to_rgb
 from linscope_cuda.zoo.network import imagenet_classes
-from linscope_cuda.zoo.photos import to_rgb
 from linscope_cuda.zoo.preprocess import Preprocess
 
 MEMBER = "made_up/weights.bin"

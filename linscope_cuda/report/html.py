@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from html import escape
 
 from ..study.tour import METHOD, SEED, TOLERANCE, Tour
-from .gallery import Picture, subscript
+from .captions import Picture, subscript
 from .sections import FOR_IMAGES, FOR_SCORES, SYSTEM, Section
 
 _STYLE = """
