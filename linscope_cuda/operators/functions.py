@@ -8,6 +8,7 @@ of the decision's references; its constants set to 0, it is the linear part A(x0
 transpose for all but max pooling. All are differentiable (autograd.py): a scope's derivative is
 the full one, also through the decision where that is smooth; the decision itself is a constant. The
 functions that end in _ write x in place, and refuse one that is differentiated (RuntimeError).
+Under torch.func.vmap, probes of one decision are one call on the memory they have.
 
 dtypes: float64, float32, float16, bfloat16; statistics in float32 or better. Autocast changes
 neither: y has the dtype of x. CPU and CUDA, contiguous and channels_last (of 4 or 5 dimensions).
