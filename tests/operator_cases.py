@@ -32,7 +32,7 @@ def tensor(shape: tuple[int, ...], seed: int) -> Tensor:
 
 
 def cases() -> dict[str, Case]:
-    """The operators called as torch.ops.linscope, and reference.py, on the same arguments."""
+    """torch.ops.linscope and the specifications, on the same arguments."""
     x, other, parameter = tensor((4, 2, 4, 4), 0), tensor((4, 2, 4, 4), 1), tensor((2,), 2)
     x0 = x[:REFERENCES]
     _, bits = reference.relu_scope(x0, 2, 0.1, False)

@@ -14,7 +14,7 @@ import torch
 
 import linscope_cuda as ls
 from linscope_cuda.operators import native as _native
-from linscope_cuda.operators import reference
+from linscope_cuda.operators.table import OPERATORS
 from linscope_cuda.study import info
 
 ROOT = Path(__file__).parents[2]
@@ -36,7 +36,7 @@ def test_kernels_are_registered_for_what_was_built():
     assert _native.COMPILED and _native.CPU_COMPILED, "the tests want the compiled operators"
     from linscope_cuda import _C
 
-    for name in reference.OPERATORS:
+    for name in OPERATORS:
         assert has_kernel(name, "CPU")
         assert has_kernel(name, "CUDA") == bool(_C.cuda_version)
 
@@ -104,12 +104,13 @@ def test_everything_runs_without_compiled_operators(tmp_path):
 OLD_PROCESSOR = """
 import sys, json, torch
 import linscope_cuda as ls
-from linscope_cuda.operators import native as _native, reference
+from linscope_cuda.operators import native as _native
+from linscope_cuda.operators.table import OPERATORS
 from linscope_cuda.study import info, selftest
 assert _native.COMPILED and not _native.CPU_COMPILED
 assert "linscope_cuda._C" in sys.modules and "linscope_cuda._cpu" not in sys.modules
 has = torch._C._dispatch_has_kernel_for_dispatch_key
-names = [*reference.OPERATORS, *reference.IN_PLACE]
+names = list(OPERATORS)
 kernels = [[has(f"linscope::{name}", key) for key in ("CPU", "CUDA")] for name in names]
 schemas = [str(getattr(torch.ops.linscope, name).default._schema) for name in names]
 checks = selftest.selftest("cpu")
@@ -139,8 +140,7 @@ def test_a_processor_without_avx2_keeps_all_but_the_cpu_loops(tmp_path):
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
     assert all(cpu and cuda == found["built with CUDA"] for cpu, cuda in found["kernels"])
-    names = [*reference.OPERATORS, *reference.IN_PLACE]
-    mine = [str(getattr(torch.ops.linscope, name).default._schema) for name in names]
+    mine = [str(operator.overload._schema) for operator in OPERATORS.values()]
     assert found["schemas"] == mine
     assert found["ok"] and not found["compiled"] and "not compiled" in found["said"]
     assert re.search(r"operators +compiled \(.*compiler", found["info"])

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import linscope_cuda as ls
+from linscope_cuda.operators.table import OPERATORS
 
 ROOT = Path(ls.__file__).parent
 
@@ -77,3 +78,14 @@ def test_no_public_name_is_a_module_elsewhere_at_the_top():
         if not inspect.ismodule(getattr(ls, name)):
             assert f"linscope_cuda.{name}" not in set(modules()), name
     assert ls.svd is importlib.import_module("linscope_cuda.linalg.svd.solve").svd
+
+
+def test_an_operator_is_named_in_its_specification_its_entry_and_its_public_function_alone():
+    folder = ROOT / "operators"
+    for path in folder.glob("*.py"):
+        text = "" if path.name == "functions.py" else path.read_text()
+        assert not [name for name in OPERATORS if name in text], path
+    for name, operator in OPERATORS.items():
+        assert getattr(ls.reference, name) is operator.reference
+        if not name.endswith("_backward"):
+            assert inspect.isfunction(getattr(ls.ops, name))

@@ -9,7 +9,10 @@ import torch
 from linscope_cuda import cli
 from linscope_cuda.operators import native as _native
 from linscope_cuda.operators import reference
+from linscope_cuda.operators.table import OPERATORS
 from linscope_cuda.study import selftest
+
+RESULTS = [name for name, operator in OPERATORS.items() if not operator.in_place]
 
 
 def checks(device="cpu"):
@@ -34,12 +37,12 @@ def test_every_operator_is_called(monkeypatch):
 
     monkeypatch.setattr(selftest, "_Compiled", Listening)
     checks()
-    assert called == set(reference.OPERATORS)
+    assert called == set(RESULTS)
 
 
-@pytest.mark.parametrize("name", reference.OPERATORS)
+@pytest.mark.parametrize("name", RESULTS)
 def test_a_wrong_operator_is_found(name, monkeypatch, capsys):
-    right = reference.OPERATORS[name]
+    right = getattr(reference, name)
 
     def wrong(*args):
         result = right(*args)
@@ -49,7 +52,7 @@ def test_a_wrong_operator_is_found(name, monkeypatch, capsys):
 
     class Compiled:
         def __getattr__(self, other):
-            return wrong if other == name else reference.OPERATORS[other]
+            return wrong if other == name else getattr(reference, other)
 
     monkeypatch.setattr(selftest, "DTYPES", (torch.float64, torch.float16))
     monkeypatch.setattr(selftest, "_Compiled", Compiled)
