@@ -5,7 +5,7 @@ the kept graph of torch.func.vjp.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 
 import torch
@@ -29,7 +29,7 @@ NETWORKS = EVERY_WAY | {
 }
 SMALLER = SMALL | {"ShuffleNet v2 x0.5, 64x64": torchvision("shufflenet_v2_x0_5", 64)}
 TAPES = ("tape", "tape of Taylor")
-Ways = dict[str, Callable[[], object]]
+Ways = Mapping[str, Callable[[], object]]
 LINEARIZE, VJP = "torch.func.linearize", "torch.func.vjp, kept"
 
 
@@ -62,7 +62,8 @@ def _network(name: str, model: nn.Module, x0: Tensor, rounds: int) -> list[dict]
 
     def ways(plainly: Callable[[], object], product: str, probe: Tensor, peer: str) -> Ways:
         names = (*tapes, peer)
-        return {"plain": plainly} | {n: partial(getattr(systems[n], product), probe) for n in names}
+        products = {name: partial(getattr(systems[name], product), probe) for name in names}
+        return {"plain": plainly, **products}
 
     forward, both = partial(plain, model, x0), partial(plain, model, x0, u)
     columns: dict[str, Ways] = {
