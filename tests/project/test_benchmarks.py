@@ -4,6 +4,7 @@ import json
 import re
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -47,11 +48,54 @@ def test_every_way_gives_the_same_products_and_table_1_is_the_papers(results):
     tape = [row["tape MB"] * 1e6 / 2**20 for row in papers]
     assert tape[0] <= 3.4 and tape[1] <= 3.7 and tape[2] <= 128
     assert all(row["tape MB"] < row["autograd MB"] / 10 for row in results["storage"])
-    ways = {name: {row["way"] for row in results[name]} for name in ("peers", "dfv")}
-    assert {"plain", "tape", "doubled batch", "autograd", "torch.func.linearize"} <= ways["peers"]
+    ways = {name: {row["way"] for row in results[name]} for name in ("ways", "dfv")}
+    assert {"plain", "tape", "doubled batch", "autograd", "torch.func.linearize"} <= ways["ways"]
     assert {"plain", "tape", "doubled batch", "DFV in memory", "DFV on disk"} == ways["dfv"]
     measured = {row["kernel"] for row in results["kernels"]}
     assert measured == {name for name, operator in OPERATORS.items() if not operator.in_place}
+
+
+def test_peers_are_compared_on_every_network_and_where_it_is_smooth_for_both_freezes(results):
+    from benchmarks.peers import NETWORKS, SMALLER
+
+    rows = {(row["network"].split(",")[0], row["way"]): row for row in results["peers"]}
+    expected = {(name.split(",")[0], "tape") for name in SMALLER}
+    if not find_spec("torchvision"):
+        expected.remove(("ShuffleNet v2 x0.5", "tape"))
+    assert rows.keys() == expected | {("CycleGAN-1", "tape of Taylor")}
+    for row in results["peers"]:
+        assert row["differs by"] < 1e-4
+        assert all(value > 0 for column, value in row.items() if "/" in column)
+    new = "MobileNet v2, ShuffleNet v2 x0.5, DenseNet-121, ResNet-18, EfficientNet-B0"
+    names = {name.split(",")[0] for name in NETWORKS}
+    assert {*new.split(", "), "PixelShuffle-4 x3", "VGG-19", "SqueezeNet 1.1"} <= names
+
+
+@pytest.mark.parametrize("name", ["mobilenet_v2", "efficientnet_b0"])
+def test_batch_norms_hand_signals_on(name):
+    from benchmarks.networks import torchvision
+
+    pytest.importorskip("torchvision", reason="the networks are its")
+    model, x0 = torchvision(name, 64).make()
+    sizes = []
+    for layer in model.modules():
+        if isinstance(layer, torch.nn.BatchNorm2d):
+            layer.register_forward_hook(lambda _, inputs, y: sizes.append(float(y.std())))
+    assert 0.1 < float(model(x0).std()) < 10 and not model.training
+    assert len(sizes) > 40 and min(sizes) > 0.2 and max(sizes) < 5
+
+
+def test_one_network_is_found_by_its_name():
+    from benchmarks.networks import NoSuchNetwork, chosen
+    from benchmarks.peers import NETWORKS
+
+    assert list(chosen(NETWORKS, "mobilenet")) == ["MobileNet v2, 224x224"]
+    assert chosen(NETWORKS, "") == NETWORKS
+    with pytest.raises(NoSuchNetwork, match="'alexnet'; there are SqueezeNet"):
+        chosen(NETWORKS, "alexnet")
+    done = run("peers", "--quick", "--network", "pixelshuffle")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("24x24") == 1 and "SqueezeNet" not in done.stdout
 
 
 def test_memory_and_scaling(results):
@@ -78,11 +122,15 @@ def test_the_page_shows_every_benchmark_with_its_command_and_machine(whole, tmp_
     results = json.loads(whole.read_text())
     assert text.count(f"python -m benchmarks --quick --json {whole}") == len(BENCHMARKS)
     assert text.count(results["machine"]["processor"]) == len(BENCHMARKS)
-    assert set(re.findall(r"\(pictures/(.*?)\)", text)) == {"peers-quick.png", "scaling-quick.png"}
-    assert (tmp_path / "pictures" / "peers-quick.png").read_bytes().startswith(b"\x89PNG")
+    assert set(re.findall(r"\(pictures/(.*?)\)", text)) == {"ways-quick.png", "scaling-quick.png"}
+    assert (tmp_path / "pictures" / "ways-quick.png").read_bytes().startswith(b"\x89PNG")
     for row in results["svd"]:
         assert f"| {row['network']} | {row['method']} | {row['samples']} |" in text
-    tape = next(r for r in results["peers"] if r["way"] == "tape" and r["product"] == "transpose")
+    for row in results["peers"]:
+        line = rf"\| {row['network']} \| {row['way']} \|.* {row['differs by']:.3g} \|"
+        assert re.search(line, text)
+    assert "construction / forward | differs by |" in text and "| spread |" not in text
+    tape = next(r for r in results["ways"] if r["way"] == "tape" and r["product"] == "transpose")
     line = [line for line in text.splitlines() if line.startswith("| tape |")][1]
     assert line.startswith(f"| tape | {tape['over plain']:.3g} |")
 
@@ -161,6 +209,11 @@ def test_products_are_counted_alike_whoever_asks_for_them():
     ("arguments", "words"),
     [
         (["speed"], "no benchmark 'speed'"),
+        (
+            ["storage", "--network", "VGG"],
+            "--network is for peers, ways, dfv, memory, not",
+        ),
+        (["memory", "--network", "AlexNet"], "memory: no network is called 'AlexNet'"),
         (["storage", "--device", "gpu"], "there is no device 'gpu'"),
         (["storage", "--device", "meta"], "there is no device 'meta'"),
     ],
