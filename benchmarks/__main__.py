@@ -15,13 +15,15 @@ import torch
 import linscope_cuda as ls
 from linscope_cuda.study.info import cuda_problem
 
-from . import fits, kernels, ledger, memory, products, scaling, storage, svd, timing
+from . import fits, kernels, ledger, memory, peers, products, scaling, storage, svd, timing
+from .networks import NoSuchNetwork
 from .tables import aligned
 
 BENCHMARKS = {
     "storage": storage.run,
     "kernels": kernels.run,
-    "peers": products.peers,
+    "peers": peers.run,
+    "ways": products.ways,
     "dfv": products.dfv,
     "memory": memory.run,
     "fits": fits.run,
@@ -29,6 +31,7 @@ BENCHMARKS = {
     "ledger": ledger.run,
     "svd": svd.run,
 }
+BY_NETWORK = ("peers", "ways", "dfv", "memory")
 
 
 def machine() -> dict[str, str | int]:
@@ -68,12 +71,23 @@ def main() -> int:
     parser.add_argument("name", nargs="*", help=f"of {', '.join(BENCHMARKS)}; default: all")
     parser.add_argument("--device", default="cpu", help="cpu or cuda (default: %(default)s)")
     parser.add_argument("--quick", action="store_true", help="small sizes: does everything run?")
+    parser.add_argument(
+        "--network", metavar="WORDS", default="", help=f"only those, for {', '.join(BY_NETWORK)}"
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the tables there")
     arguments = parser.parse_args()
     unknown = [n for n in arguments.name if n not in BENCHMARKS]
     if unknown:
         print(
             f"benchmarks: no benchmark {unknown[0]!r}; there are {', '.join(BENCHMARKS)}",
+            file=sys.stderr,
+        )
+        return 2
+    names = arguments.name or list(BENCHMARKS)
+    others = [n for n in names if n not in BY_NETWORK]
+    if arguments.network and others:
+        print(
+            f"benchmarks: --network is for {', '.join(BY_NETWORK)}, not for {others[0]}",
             file=sys.stderr,
         )
         return 2
@@ -92,9 +106,14 @@ def main() -> int:
         "command": sys.argv[1:],
         "seconds": seconds,
     }
-    for name in arguments.name or BENCHMARKS:
+    for name in names:
         start = time.perf_counter()
-        rows = BENCHMARKS[name](torch.device(arguments.device), arguments.quick)
+        only = [arguments.network] if arguments.network else []
+        try:
+            rows = BENCHMARKS[name](torch.device(arguments.device), arguments.quick, *only)
+        except NoSuchNetwork as error:
+            print(f"benchmarks: {name}: {error}", file=sys.stderr)
+            return 2
         seconds[name], results[name] = round(time.perf_counter() - start), rows
         timing.give_back()
         print(f"\n{name}, {seconds[name]} s\n{aligned(rows)}", flush=True)

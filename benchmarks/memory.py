@@ -14,8 +14,8 @@ from typing import Any
 
 import torch
 
-from .networks import SMALL, Network
-from .products import PAPER, PEERS
+from .networks import SMALL, Network, chosen
+from .products import EVERY_WAY, PAPER
 from .timing import give_back
 from .ways import COMPILED, WAYS, applies
 
@@ -91,15 +91,15 @@ def measure(network: str, way: str, device: str, small: bool, probes: int) -> di
 
 
 def _networks(small: bool) -> dict[str, Network]:
-    return dict(list(SMALL.items())[:1]) if small else PEERS
+    return dict(list(SMALL.items())[:1]) if small else EVERY_WAY
 
 
-def run(device: torch.device, quick: bool = False) -> list[dict]:
+def run(device: torch.device, quick: bool = False, words: str = "") -> list[dict]:
     """A row per network, number of probes and way: MB kept and MB at the peak of one product. More
     probes than one by the paper's ways and the tape, where that is quick.
     """
     rows = []
-    for name, network in _networks(quick).items():
+    for name, network in chosen(_networks(quick), words).items():
         print(f"benchmarks: memory of {name}", file=sys.stderr)
         model = network.build()
         cases = [(1, way) for way in WAYS if way not in LEFT_OUT and applies(way, model)]

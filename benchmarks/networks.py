@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import torch
@@ -21,6 +21,7 @@ class Network(NamedTuple):
         """The frozen network in evaluation mode, and an input."""
         torch.manual_seed(0)
         model = _carrying(self.build()).eval().requires_grad_(False)
+        _settle_batch_norms(model, self.shape)
         return model.to(device), torch.randn(1, *self.shape).to(device)
 
 
@@ -30,6 +31,19 @@ def _carrying(model: nn.Module) -> nn.Module:
         if isinstance(module, nn.Conv2d | nn.Linear):
             nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
     return model
+
+
+@torch.no_grad()
+def _settle_batch_norms(model: nn.Module, shape: tuple[int, int, int], batches: int = 2) -> None:
+    """Running statistics of random inputs; without them signals grow or fade with depth."""
+    norms = [module for module in model.modules() if isinstance(module, nn.BatchNorm2d)]
+    for norm in norms:
+        norm.momentum = None  # the mean over batches
+        norm.reset_running_stats()
+        norm.train()  # it alone: dropped units would count
+    for _ in range(batches if norms else 0):
+        model(torch.randn(8, *shape))
+    model.eval()
 
 
 def vgg19() -> nn.Module:
@@ -55,6 +69,17 @@ def cyclegan(side: int) -> Network:
     return Network(zoo.CycleGAN, (3, side, side))
 
 
+def torchvision(name: str, side: int) -> Network:
+    """A classifier of torchvision; building it raises ModuleNotFoundError without torchvision."""
+
+    def build() -> nn.Module:
+        from torchvision.models import get_model
+
+        return get_model(name)
+
+    return Network(build, (3, side, side))
+
+
 def edsr(height: int, width: int) -> Network:
     """The paper's large EDSR: 32 blocks of 256 features, x4."""
     return Network(zoo.EDSR, (3, height, width))
@@ -66,3 +91,15 @@ SMALL = {
     "SqueezeNet 1.1, 67x67": Network(zoo.SqueezeNet, (3, 67, 67)),
     "CycleGAN-1, 16x16": Network(lambda: zoo.CycleGAN(1, 8), (3, 16, 16)),
 }
+
+
+class NoSuchNetwork(LookupError):
+    """No network that a benchmark measures has a name with these words."""
+
+
+def chosen(networks: Mapping[str, Network], words: str) -> dict[str, Network]:
+    """The networks whose names contain the words, in any case; NoSuchNetwork if none does."""
+    found = {name: n for name, n in networks.items() if words.lower() in name.lower()}
+    if not found:
+        raise NoSuchNetwork(f"no network is called {words!r}; there are {'; '.join(networks)}")
+    return found

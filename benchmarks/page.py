@@ -66,8 +66,12 @@ def by_size(rows: list[dict]) -> str:
     return "\n\n".join(parts)
 
 
+def without_spread(rows: list[dict]) -> str:
+    return markdown([{k: v for k, v in row.items() if k != "spread"} for row in rows])
+
+
 # How a benchmark's rows are shown, where they are not shown as they are.
-TABLES = {"peers": by_product, "dfv": by_product, "kernels": by_size}
+TABLES = {"peers": without_spread, "ways": by_product, "dfv": by_product, "kernels": by_size}
 
 
 def section(name: str, stem: str, found: dict) -> list[str]:
@@ -93,7 +97,7 @@ def main() -> int:
         return 2
     parts = [WORDS["page"]]
     for name, words in WORDS.items():
-        having = {stem: found for stem, found in results.items() if name in found}
+        having = {stem: found for stem, found in results.items() if found.get(name)}
         if having:
             parts.append(words)
         for stem, found in having.items():

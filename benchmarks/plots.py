@@ -67,6 +67,6 @@ def save(figure, path: Path) -> None:
 
 
 PLOTS = {
-    "peers": ("Time of each way over a plain pass", bars),
+    "ways": ("Time of each way over a plain pass", bars),
     "scaling": ("Cost against size", curves),
 }

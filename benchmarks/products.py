@@ -13,11 +13,11 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from .networks import EDSR_BASELINE, SMALL, SQUEEZENET, VGG19, Network, cyclegan, edsr
+from .networks import EDSR_BASELINE, SMALL, SQUEEZENET, VGG19, Network, chosen, cyclegan, edsr
 from .timing import give_back, timings
 from .ways import COMPILED, WAYS, System, applies
 
-PEERS = {
+EVERY_WAY = {
     "SqueezeNet 1.1, 227x227": SQUEEZENET,
     "VGG-19, 224x224": VGG19,
     "EDSR-baseline x2, 96x96": EDSR_BASELINE,
@@ -37,24 +37,24 @@ SECONDS = 8.0  # for all ways to one product
 EQUAL = 5e-2
 
 
-def peers(device: torch.device, quick: bool = False) -> list[dict]:
+def ways(device: torch.device, quick: bool = False, words: str = "") -> list[dict]:
     """A row per network, number of probes, product and way but DFV. Products are compared first.
 
     More probes are left out where a product would take long, or be compiled anew: each costs about
     what one costs.
     """
-    ways = [way for way in WAYS if way not in RECORDS]
+    names = [way for way in WAYS if way not in RECORDS]
     if quick:
-        ways.remove(COMPILED)  # minutes
-        return _measure(SMALL, ways, (2,), device, rounds=1)
-    return _measure(PEERS, ways, (1, 8), device, longest=4)
+        names.remove(COMPILED)  # minutes
+        return _measure(chosen(SMALL, words), names, (2,), device, rounds=1)
+    return _measure(chosen(EVERY_WAY, words), names, (1, 8), device, longest=4)
 
 
-def dfv(device: torch.device, quick: bool = False) -> list[dict]:
-    """Table 2's comparison as in `peers`: the paper's ways and the tape, more probes."""
+def dfv(device: torch.device, quick: bool = False, words: str = "") -> list[dict]:
+    """Table 2's comparison as in `ways`: the paper's ways and the tape, more probes."""
     if quick:
-        return _measure(SMALL, PAPER, (2,), device, rounds=1)
-    return _measure(RECORDED, PAPER, (1, 8, 32), device, longest=12)
+        return _measure(chosen(SMALL, words), PAPER, (2,), device, rounds=1)
+    return _measure(chosen(RECORDED, words), PAPER, (1, 8, 32), device, longest=12)
 
 
 def _measure(
@@ -93,7 +93,7 @@ def _network(
     rows = []
     for product, probe in (("filter", x), ("transpose", u)):
         wanted = {policy: getattr(system, product)(probe) for policy, system in truth.items()}
-        candidates = {"plain": partial(_plain, model, x, u if product == "transpose" else None)}
+        candidates = {"plain": partial(plain, model, x, u if product == "transpose" else None)}
         for way, system in systems.items():
             if system is None or product not in WAYS[way].products:
                 continue
@@ -127,7 +127,8 @@ def _made(way: str, model: nn.Module, x0: Tensor, probes: int) -> System | None:
         return None
 
 
-def _plain(model: nn.Module, x: Tensor, u: Tensor | None) -> Tensor:
+def plain(model: nn.Module, x: Tensor, u: Tensor | None = None) -> Tensor:
+    """A forward pass; with u also a backward one."""
     if u is None:
         with torch.no_grad():
             return model(x)

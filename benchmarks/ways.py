@@ -151,5 +151,5 @@ WAYS = {
 
 def applies(way: str, model: nn.Module) -> bool:
     """The tape by Taylor is the tape itself where the network is piecewise linear."""
-    smooth = (nn.InstanceNorm2d, nn.Tanh)
+    smooth = (nn.InstanceNorm2d, nn.Tanh, nn.SiLU, nn.Sigmoid)
     return way != "tape of Taylor" or any(isinstance(m, smooth) for m in model.modules())

@@ -29,7 +29,8 @@ from .layers import (
     SiLUScope,
     TanhScope,
 )
-from .linalg.operator import MatrixFreeOperator, MatrixOperator
+from .linalg.matrix import MatrixOperator
+from .linalg.operator import MatrixFreeOperator
 from .linalg.scipy import from_scipy
 from .linalg.svd import SVD, svd
 from .operators import decompositions, reference, sharding

@@ -1,9 +1,10 @@
-"""Files of tensors that are whole or not there, with a digest of what they hold."""
+"""Files that are whole or not there, and files of tensors with a digest of what they hold."""
 
 from __future__ import annotations
 
 import hashlib
 import os
+import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -29,6 +30,21 @@ def aside(path: str | os.PathLike, part: Path | None = None) -> Iterator[Path]:
         os.replace(part, path)
     finally:
         part.unlink(missing_ok=True)
+
+
+@contextmanager
+def scratch(place: Path) -> Iterator[Path]:
+    """A folder in the folder `place`, for what is made first and renamed when it is whole, which
+    wants one file system; at the end it is gone with all that is left in it. OSError where it
+    cannot be made.
+
+    with scratch(Path("out")) as folder:
+        os.replace(made(folder), "out/whole")
+    """
+    with tempfile.TemporaryDirectory(
+        prefix=".linscope-", dir=place, ignore_cleanup_errors=True
+    ) as folder:
+        yield Path(folder)
 
 
 def write_tensors(

@@ -403,11 +403,10 @@ def _same_layout(a: Tensor, b: Tensor) -> bool:
 
 def _fault(name: str, args: list) -> tuple[bool, str]:
     """Whether the call was refused, and what is wrong with what came of it, if anything."""
-    from linscope_cuda.operators import checks, reference
+    from linscope_cuda.operators.table import OPERATORS
 
-    operator = getattr(torch.ops.linscope, name)
-    specified = {**reference.OPERATORS, **reference.IN_PLACE}[name]
-    _, refusal = _outcome(checks.CHECKS[name], args)
+    operator, specified = getattr(torch.ops.linscope, name), OPERATORS[name].reference
+    _, refusal = _outcome(OPERATORS[name].check, args)
     # In place, on a copy to compare with; one that is refused for its strides keeps them.
     in_place = name.endswith("_") and not refusal
     own = [a.clone() if isinstance(a, Tensor) and in_place else a for a in args]

@@ -18,8 +18,8 @@ from safetensors.torch import save
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from linscope_cuda.zoo.images import Photo, photos
 from linscope_cuda.zoo.networks import PixelShuffle4
-from linscope_cuda.zoo.photos import Photo, photos
 
 SCALE = 3
 HELD_OUT = ("chelsea", "coffee")

@@ -10,6 +10,7 @@ from typing import NoReturn
 from .. import __version__
 from ..report import BadInput
 from . import certify, fields, info, ledger, selftest, svd, sweep, tour, votes
+from .request import Request
 
 COMMANDS = tuple(
     module.COMMAND for module in (tour, ledger, votes, fields, sweep, svd, certify, selftest, info)
@@ -70,7 +71,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     args = _parser().parse_args(argv)
     try:
-        return args.run(args) or 0
+        return args.run(Request(args)) or 0
     except BadInput as error:
         print(f"linscope: {' '.join(str(error).split())}", file=sys.stderr)
         return 2

@@ -2,66 +2,34 @@
 
 from __future__ import annotations
 
-import argparse
-import json
 from collections import Counter
 from typing import Any
 
-from ..frozen.certificate import Certificate, CertificateError
+from ..frozen.certificate import Certificate
 from ..frozen.interpreter import LinearInterpreter
-from ..study.photos import fitted, freezable, plain
-from .command import (
-    DEVICE,
-    DTYPE,
-    DTYPES,
-    Command,
-    check_device,
-    enough_memory,
-    image_option,
-    json_option,
-    load_network,
-    load_photo,
-    model_option,
-    policy_option,
-    progress_bar,
-    size_option,
-)
+from ..study.photos import freezable
+from ..study.system import UNPROVEN
+from .command import Command
+from .request import Request, json_option, system_options
 
 
-def _run(args: argparse.Namespace) -> int:
-    check_device(args.device)
-    photo = load_photo(args.image)
-    network = load_network(args.model)
-    device, dtype = args.device, DTYPES[args.dtype]
-    with progress_bar() as progress, enough_memory(device):
-        progress(0.0, "freezing the network")
-        x0 = fitted(network, photo.image, args.size)[1].to(device, dtype)
-        model = network.model.to(device, dtype)
-        plain(model, x0, args.model)
-        with freezable(args.model):
-            op = _interpreter(model, x0, args.policy)
-            progress(0.3, "measuring")
+def _run(request: Request) -> int:
+    with request.working() as progress:
+        op = request.system(UNPROVEN, progress).op
+        progress(0.3, "measuring")
+        with freezable(request.args.model):
             certificate = op.certify()
-    numbers = _numbers(args, photo.name, op, certificate)
-    print(json.dumps(numbers, indent=2) if args.json else _outline(numbers, certificate))
+    numbers = _numbers(request, op, certificate)
+    request.tell(numbers, lambda: _outline(numbers, certificate))
     return 0 if certificate.ok else 1
 
 
-def _interpreter(model: Any, x0: Any, policy: str) -> LinearInterpreter:
-    """Also of a network that is not linear when frozen: that is what is to be measured."""
-    try:
-        return LinearInterpreter(model, x0, policy)  # names what cannot be frozen
-    except CertificateError:
-        return LinearInterpreter(model, x0, policy, check=False)
-
-
-def _numbers(
-    args: argparse.Namespace, photo: str, op: LinearInterpreter, certificate: Certificate
-) -> dict[str, Any]:
+def _numbers(request: Request, op: LinearInterpreter, certificate: Certificate) -> dict[str, Any]:
+    args = request.args
     function, _, module = (certificate.blamed or "").partition(" in ")
     return {
         "network": args.model,
-        "photo": photo,
+        "photo": request.input_name,
         "policy": args.policy,
         "dtype": args.dtype,
         "device": args.device,
@@ -99,12 +67,6 @@ COMMAND = Command(
   linscope certify
   linscope certify --model efficientnet_lite0 --policy taylor --dtype float64
   linscope certify --model package.module:function --size 64 --json""",
-    options=model_option("pixelshuffle4_x3")
-    | image_option("cat")
-    | size_option()
-    | policy_option()
-    | DEVICE
-    | DTYPE
-    | json_option("the errors and the verdict"),
+    options=system_options() | json_option("the errors and the verdict"),
     run=_run,
 )

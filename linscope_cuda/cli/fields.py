@@ -2,26 +2,23 @@
 
 from __future__ import annotations
 
-import argparse
-import json
+from argparse import Namespace
 from typing import Any
 
-from ..report import BadInput, publish, require_writable
+from ..report import BadInput, publish
 from ..report.field_sheet import field_sheet
 from ..study.close_up import detailed_pixel
 from ..study.fields import Field, Fields, corresponding, fields
 from ..study.system import System
-from .command import (
+from .command import Command
+from .request import (
     PIXEL,
-    Command,
+    REACH,
     Options,
-    check_device,
-    enough_memory,
-    load_photo,
-    out_option,
-    progress_bar,
+    Request,
+    output_options,
+    system_options,
 )
-from .systems import REACH, system_options, systems
 
 _OPTIONS: Options = {
     ("--at",): {
@@ -38,33 +35,30 @@ _OPTIONS: Options = {
 }
 
 
-def _run(args: argparse.Namespace) -> None:
-    """`linscope fields`."""
-    check_device(args.device)
-    require_writable(args.out)
-    with progress_bar() as progress, enough_memory(args.device):
+def _run(request: Request) -> None:
+    with request.working() as progress:
         found = []
-        for system in systems(args, progress):
+        for system in request.systems(progress):
             progress(0.5, f"fields of {system.name}")
-            found.append((system, _fields(system, args)))
+            found.append((system, _fields(system, request.args)))
         progress(0.9, "drawing")
-        photo = load_photo(args.image).name
+        photo = request.input_name
         pixel = found[0][1].projective.pixel
         title = f"fields at row {pixel[0]}, column {pixel[1]} of {photo}"
-        publish(args.out, {"fields.png": field_sheet(found, title)})
+        publish(request.out, {"fields.png": field_sheet(found, title)})
     numbers = {
         "photo": photo,
-        "picture": str(args.out / "fields.png"),
+        "picture": str(request.out / "fields.png"),
         "systems": [
             system.facts
             | {"receptive": _numbers(both.receptive), "projective": _numbers(both.projective)}
             for system, both in found
         ],
     }
-    print(json.dumps(numbers, indent=2) if args.json else _outline(numbers))
+    request.tell(numbers, lambda: _outline(numbers))
 
 
-def _fields(system: System, args: argparse.Namespace) -> Fields:
+def _fields(system: System, args: Namespace) -> Fields:
     op = system.op
     pixel = args.pixel
     if pixel is None:
@@ -114,6 +108,10 @@ COMMAND = Command(
   linscope fields --model cyclegan_vintage --size 128 --at output --out vintage
   linscope fields --model cyclegan-random --policy paper --policy centered --policy taylor
   linscope fields --model upconv7_photo --json > numbers.json""",
-    options=system_options(several=True) | PIXEL | _OPTIONS | REACH | out_option("linscope-fields"),
+    options=system_options(several=True)
+    | PIXEL
+    | _OPTIONS
+    | REACH
+    | output_options("the numbers", "linscope-fields"),
     run=_run,
 )

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import argparse
-import json
-
 from ..study.info import info, report
-from .command import Command, json_option
+from .command import Command
+from .request import Request, json_option
 
 
-def _run(args: argparse.Namespace) -> None:
+def _run(request: Request) -> None:
     facts = info()
-    print(json.dumps(facts, indent=2) if args.json else report(facts))
+    request.tell(facts, lambda: report(facts))
 
 
 COMMAND = Command(

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import argparse
 import csv
 import json
 import math
+from argparse import Namespace
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -14,29 +14,15 @@ from typing import Any
 from PIL import Image
 
 from .. import zoo
-from ..report import BadInput, require_writable
+from ..report import BadInput
 from ..report.charts import contributions
 from ..report.writing import staged
 from ..study.photos import SCORES_SIZE, require_photo, resized
 from ..study.survey import DEFINITIONS, Account, FromPixels, Survey, accounts, raw_pixels
-from .command import (
-    DEVICE,
-    DTYPE,
-    DTYPES,
-    Command,
-    Options,
-    check_device,
-    enough_memory,
-    json_option,
-    load_network,
-    load_photo,
-    model_option,
-    out_option,
-    policy_option,
-    progress_bar,
-    size_option,
-    warn,
-)
+from .command import Command
+from .inputs import load_photo
+from .request import Options, Request, output_options, system_options
+from .terminal import warn
 
 _OPTIONS: Options = {
     ("--photos",): {
@@ -58,20 +44,18 @@ _OPTIONS: Options = {
 }
 
 
-def _run(args: argparse.Namespace) -> None:
-    check_device(args.device)
-    require_writable(args.out)
+def _run(request: Request) -> None:
+    args = request.args
     if any(not 0 < level <= 255 for level in args.fgsm):
         raise BadInput("--fgsm wants grey levels above 0 and up to 255")
     photos = _photos(args)
-    network = resized(load_network(args.model), args.size)
-    model = FromPixels(network).to(args.device, DTYPES[args.dtype]).eval()
+    network = resized(request.network, request.size)
+    model = FromPixels(network).to(request.device, request.dtype).eval()
     levels = (0.0, *args.fgsm)
     surveys = [Survey() for _ in levels]
     silent, unreadable = 0, {}
-    with staged(args.out) as aside, ExitStack() as stack:
-        progress = stack.enter_context(progress_bar())
-        stack.enter_context(enough_memory(args.device))
+    with staged(request.out) as aside, ExitStack() as stack:
+        progress = stack.enter_context(request.working())
         tables = _Tables(aside, stack, network.class_name)
         for i, which in enumerate(photos):
             try:
@@ -81,7 +65,7 @@ def _run(args: argparse.Namespace) -> None:
                 warn(f"left out: {error}")
                 continue
             progress(i / len(photos), photo.name)
-            pixels = raw_pixels(network, photo.image).to(args.device, DTYPES[args.dtype])
+            pixels = raw_pixels(network, photo.image).to(request.device, request.dtype)
             first = silent + surveys[0].count == 0
             found = accounts(
                 model, pixels, args.fgsm, name=args.model, policy=args.policy, check=first
@@ -105,10 +89,10 @@ def _run(args: argparse.Namespace) -> None:
         names = sorted([*(path.name for path in aside.iterdir()), "ledger.json"])
         numbers["files"] = names
         (aside / "ledger.json").write_text(json.dumps(numbers, indent=2) + "\n")
-    print(json.dumps(numbers, indent=2) if args.json else _outline(args, numbers, surveys))
+    request.tell(numbers, lambda: _outline(args, numbers, surveys))
 
 
-def _photos(args: argparse.Namespace) -> Sequence[zoo.Photo | Path]:
+def _photos(args: Namespace) -> Sequence[zoo.Photo | Path]:
     """The photos of a set, or the image files of a folder, which are read one by one."""
     if args.images and args.photos:
         raise BadInput("--images and --photos are alternatives, give one of them")
@@ -193,7 +177,7 @@ def _picture(name: str, epsilon: float, survey: Survey, before: Survey) -> bytes
 
 
 def _numbers(
-    args: argparse.Namespace,
+    args: Namespace,
     network: zoo.Network,
     surveys: list[Survey],
     silent: int,
@@ -226,7 +210,7 @@ def _moments(moments: Any) -> dict[str, float]:
     return {"mean": moments.mean, "deviation": moments.deviation}
 
 
-def _outline(args: argparse.Namespace, numbers: dict[str, Any], surveys: list[Survey]) -> str:
+def _outline(args: Namespace, numbers: dict[str, Any], surveys: list[Survey]) -> str:
     lines = [f"{args.model}, best score of {surveys[0].count} photos: the residual's share"]
     for epsilon, survey in zip((0.0, *args.fgsm), surveys, strict=True):
         if epsilon:
@@ -257,13 +241,8 @@ COMMAND = Command(
   linscope ledger --model efficientnet_lite0 --images holidays --out shares
   linscope ledger --fgsm 2 8               also after an attack by 2 and by 8 grey levels
   linscope ledger --json > shares.json""",
-    options=model_option("squeezenet1_1")
+    options=system_options("squeezenet1_1", None, SCORES_SIZE)
     | _OPTIONS
-    | size_option(SCORES_SIZE)
-    | policy_option()
-    | DEVICE
-    | DTYPE
-    | out_option("linscope-ledger")
-    | json_option("the shares and entries"),
+    | output_options("the shares and entries", "linscope-ledger"),
     run=_run,
 )

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import argparse
-import json
-
 from ..study import selftest
-from .command import DEVICE, Command, check_device, json_option
+from .command import Command
+from .request import DEVICE, Request, json_option
 
 
-def _run(args: argparse.Namespace) -> int:
-    check_device(args.device)
-    checks = selftest.selftest(args.device)
-    facts = selftest.facts(checks, args.device)
-    print(json.dumps(facts, indent=2) if args.json else selftest.report(checks, args.device))
+def _run(request: Request) -> int:
+    checks = selftest.selftest(request.device)
+    facts = selftest.facts(checks, request.device)
+    request.tell(facts, lambda: selftest.report(checks, request.device))
     return 0 if facts["ok"] else 1
 
 

@@ -2,32 +2,21 @@
 
 from __future__ import annotations
 
-import argparse
-import json
+from argparse import Namespace
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from ..linalg.svd import METHODS, SVD, Step, svd
-from ..report import BadInput, pictures, publish, require_writable
+from ..report import BadInput, pictures, publish
 from ..report.spectrum import Spectrum, convergence, energy_curve, spectrum
 from ..report.triplet_sheet import triplet_sheet
-from ..study.photos import require_triplets
 from ..study.system import System
 from ..study.tour import ANGLE, MAX_PASSES, SEED, TOLERANCE
-from .command import (
-    TRIPLETS,
-    Command,
-    Options,
-    check_device,
-    enough_memory,
-    load_photo,
-    out_option,
-    progress_bar,
-    with_bars,
-)
-from .systems import system_options, systems
+from .command import Command
+from .request import TRIPLETS, Options, Request, output_options, system_options
+from .terminal import Progress, with_bars
 
 # Of the methods that are only compared: what lanczos needs a few hundred passes for.
 _COMPARED = {"paper": {"tol": 1e-3}, "paper-literal": {}}
@@ -46,15 +35,11 @@ _OPTIONS: Options = {
 }
 
 
-def _run(args: argparse.Namespace) -> None:
-    """`linscope svd`."""
-    require_triplets(args.k)
-    check_device(args.device)
-    require_writable(args.out)
-    photo = load_photo(args.image).name
-    with progress_bar() as progress, enough_memory(args.device):
+def _run(request: Request) -> None:
+    args, photo = request.args, request.input_name
+    with request.working() as progress:
         found = []
-        listed = systems(args, progress)
+        listed = request.systems(progress)
         if args.checkpoint and len(listed) > 1:
             raise BadInput("a checkpoint is of one network by one policy, and several were given")
         for i, system in enumerate(listed):
@@ -77,20 +62,17 @@ def _run(args: argparse.Namespace) -> None:
             content[f"energy{end}.png"] = energy_curve(energies, f"energy of F, {system.name}")
             if args.compare:
                 content[f"convergence{end}.png"] = convergence(runs, f"convergence, {system.name}")
-    publish(args.out, content)
+    publish(request.out, content)
     numbers = {
         "photo": photo,
         "files": sorted(content),
         "systems": [_numbers(*one) for one in found],
     }
-    if args.json:
-        print(json.dumps(numbers, indent=2))
-    else:
-        print(_outline(numbers) + f"\npictures: {args.out / 'triplets.png'} and others beside it")
+    request.tell(numbers, lambda: _outline(numbers, request.out / "triplets.png"))
 
 
 def _solved(
-    system: System, args: argparse.Namespace, progress: Any, shares: tuple[float, float]
+    system: System, args: Namespace, progress: Progress, shares: tuple[float, float]
 ) -> tuple[System, SVD, Spectrum, dict[str, list[Step]]]:
     op, k = system.op, args.k
     if k > min(op.shape):
@@ -148,7 +130,7 @@ def _numbers(
     }
 
 
-def _outline(numbers: dict[str, Any]) -> str:
+def _outline(numbers: dict[str, Any], picture: Path) -> str:
     lines = []
     for system in numbers["systems"]:
         low, high = system["effective_rank"]
@@ -160,7 +142,7 @@ def _outline(numbers: dict[str, Any]) -> str:
             f"{system['stable_rank']:.3g}, effective rank {low:.3g} ... {high:.3g}",
         ]
         lines += [] if system["converged"] else ["  not converged: the bars say how far"]
-    return "\n".join(lines)
+    return "\n".join([*lines, f"pictures: {picture} and others beside it"])
 
 
 COMMAND = Command(
@@ -175,6 +157,9 @@ COMMAND = Command(
   linscope svd --model pixelshuffle4_x3 --model upconv7_photo -k 4     side by side
   linscope svd --model cyclegan_vintage --size 128 --policy centered --checkpoint vintage.state
   linscope svd --compare                                     how three methods converge""",
-    options=system_options(several=True) | TRIPLETS | _OPTIONS | out_option("linscope-svd"),
+    options=system_options(several=True)
+    | TRIPLETS
+    | _OPTIONS
+    | output_options("the numbers", "linscope-svd"),
     run=_run,
 )

@@ -2,27 +2,20 @@
 
 from __future__ import annotations
 
-import argparse
-import json
 import os
+from argparse import Namespace
 from pathlib import Path
 from typing import Any
 
-from ..report import BadInput, publish, require_writable
+from ..report import BadInput, publish
 from ..report.field_sheet import sweep_sheet
 from ..study.fields import checked_reach
-from ..study.sweep import KINDS, StoreError, Sweep, sweep
+from ..study.store import StoreError
+from ..study.sweep import KINDS, Sweep, sweep
 from ..study.system import System
-from .command import (
-    Command,
-    Options,
-    check_device,
-    enough_memory,
-    load_photo,
-    out_option,
-    progress_bar,
-)
-from .systems import REACH, system_options, systems
+from .command import Command
+from .request import REACH, Options, Request, output_options, system_options
+from .terminal import enough_memory
 
 _OPTIONS: Options = {
     ("--kind",): {
@@ -43,33 +36,29 @@ _OPTIONS: Options = {
 }
 
 
-def _run(args: argparse.Namespace) -> None:
-    """`linscope sweep`."""
+def _run(request: Request) -> None:
+    args = request.args
     if args.stride < 1:
         raise BadInput(f"stride wants 1 or more, was given {args.stride}")
     rank, ranks = (int(os.environ.get(name, n)) for name, n in (("RANK", 0), ("WORLD_SIZE", 1)))
-    if args.device == "cuda" and ranks > 1:
-        args.device = f"cuda:{os.environ.get('LOCAL_RANK', 0)}"
-    check_device(args.device)
-    require_writable(args.out)
-    store, picture = args.out / f"{args.kind}.zarr", args.out / f"{args.kind}.png"
-    with progress_bar() as progress, enough_memory(args.device):
-        (system,) = systems(args, progress)
+    store, picture = request.out / f"{args.kind}.zarr", request.out / f"{args.kind}.png"
+    with request.working() as progress:
+        (system,) = request.systems(progress)
     try:
         checked_reach(system.op, args.share, args.within)
     except ValueError as error:
         raise BadInput(str(error)) from error
-    with enough_memory(args.device):
+    with enough_memory(request.device):
         found = _swept(system, args, store, (rank, ranks))
     if found.complete:
         title = f"all {args.kind} of F" if args.stride == 1 else f"{args.kind} of F"
-        title += f": {system.name} on {load_photo(args.image).name}"
-        publish(args.out, {picture.name: sweep_sheet(found, system, title)})
+        title += f": {system.name} on {request.input_name}"
+        publish(request.out, {picture.name: sweep_sheet(found, system, title)})
     numbers = _sweep_numbers(found, system) | {"picture": str(picture) if found.complete else None}
-    print(json.dumps(numbers, indent=2) if args.json else _sweep_outline(numbers))
+    request.tell(numbers, lambda: _sweep_outline(numbers))
 
 
-def _swept(system: System, args: argparse.Namespace, store: Path, part: tuple[int, int]) -> Sweep:
+def _swept(system: System, args: Namespace, store: Path, part: tuple[int, int]) -> Sweep:
     try:
         return sweep(
             system.op,
@@ -128,6 +117,6 @@ COMMAND = Command(
   linscope sweep --model cyclegan_vintage --size 128 --stride 16 --no-values
   torchrun --nproc-per-node 2 -m linscope_cuda sweep    the same store, shared by two processes
 The same command goes on where it was stopped.""",
-    options=system_options(several=False) | _OPTIONS | REACH | out_option("linscope-sweep"),
+    options=system_options() | _OPTIONS | REACH | output_options("the numbers", "linscope-sweep"),
     run=_run,
 )

@@ -2,57 +2,42 @@
 
 from __future__ import annotations
 
-import argparse
-import json
 from pathlib import Path
 
-from ..report import Tour, explore, files, publish, require_writable, summary
+from ..report import Tour, explore, files, publish, summary
 from ..report.writing import PAGE
-from .command import (
-    DEVICE,
-    DTYPE,
-    DTYPES,
+from .command import Command
+from .request import (
     PIXEL,
     TRIPLETS,
-    Command,
-    check_device,
-    enough_memory,
-    image_option,
-    json_option,
-    load_network,
-    load_photo,
-    model_option,
-    out_option,
-    policy_option,
-    progress_bar,
-    size_option,
-    with_bars,
+    Request,
+    output_options,
+    system_options,
 )
+from .terminal import with_bars
 
 
-def _run(args: argparse.Namespace) -> None:
-    check_device(args.device)
-    require_writable(args.out)
-    photo = load_photo(args.image)
-    network = load_network(args.model)
-    with progress_bar() as progress, enough_memory(args.device):
+def _run(request: Request) -> None:
+    args, photo, network = request.args, request.photo, request.network
+    with request.working() as progress:
         found = explore(
             network,
             photo.image,
             network_name=args.model,
             photo_name=photo.name,
-            size=args.size,
+            size=request.size,
             k=args.k,
             pixel=args.pixel,
             policy=args.policy,
-            device=args.device,
-            dtype=DTYPES[args.dtype],
+            device=request.device,
+            dtype=request.dtype,
             progress=progress,
         )
         drawn = files(found, lambda name: progress(0.8, f"drawing {name}"))
-    publish(args.out, drawn)
-    numbers = summary(found) | {"page": str(args.out / PAGE), "files": sorted(drawn)}
-    print(json.dumps(numbers, indent=2) if args.json else _outline(found, args.out / PAGE))
+    publish(request.out, drawn)
+    page = request.out / PAGE
+    numbers = summary(found) | {"page": str(page), "files": sorted(drawn)}
+    request.tell(numbers, lambda: _outline(found, page))
 
 
 def _outline(tour: Tour, page: Path) -> str:
@@ -80,15 +65,9 @@ COMMAND = Command(
   linscope tour --image holiday.jpg --size 64 -k 4 --out holiday
   linscope tour --model squeezenet1_1 --image imagenet_03_990 --dtype float64
   linscope tour --pixel 20,14 --json > numbers.json""",
-    options=model_option("pixelshuffle4_x3")
-    | image_option("cat")
-    | size_option()
-    | policy_option()
+    options=system_options()
     | TRIPLETS
     | PIXEL
-    | DEVICE
-    | DTYPE
-    | out_option("linscope-tour")
-    | json_option("the page's numbers"),
+    | output_options("the page's numbers", "linscope-tour"),
     run=_run,
 )

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import argparse
 import csv
 import io
 import json
+from argparse import Namespace
 from collections.abc import Callable
 from typing import Any
 
@@ -14,31 +14,16 @@ from torch import Tensor
 
 from .. import zoo
 from ..frozen.interpreter import LinearInterpreter
-from ..report import BadInput, publish, require_writable
+from ..report import BadInput, publish
 from ..report.charts import Label, ballot, robust_scale
 from ..report.pictures import photo as draw_photo
 from ..report.pictures import signed
-from ..study.photos import SCORES_SIZE, interpreter, require_photo, resized, scores
+from ..study.photos import SCORES_SIZE, resized
 from ..study.survey import raw_pixels
+from ..study.system import SCORES
 from ..study.votes import pixel_discussion, poll
-from .command import (
-    DEVICE,
-    DTYPE,
-    DTYPES,
-    Command,
-    Options,
-    check_device,
-    enough_memory,
-    image_option,
-    json_option,
-    load_network,
-    load_photo,
-    model_option,
-    out_option,
-    policy_option,
-    progress_bar,
-    size_option,
-)
+from .command import Command
+from .request import Options, Request, output_options, system_options
 
 MOST_LABELS = 8
 UNSEEN = -1  # instead of a label, where nothing that a pixel contributes is above 0
@@ -59,27 +44,19 @@ _OPTIONS: Options = {
 }
 
 
-def _run(args: argparse.Namespace) -> None:
-    check_device(args.device)
-    require_writable(args.out)
+def _run(request: Request) -> None:
+    args = request.args
     if not 1 <= args.labels <= MOST_LABELS:
         raise BadInput(f"--labels wants 1 ... {MOST_LABELS}, was given {args.labels}")
-    photo = load_photo(args.image)
-    require_photo(photo.image)
-    network = resized(load_network(args.model), args.size)
-    device, dtype = args.device, DTYPES[args.dtype]
-    with progress_bar() as progress, enough_memory(device):
-        progress(0.0, "freezing the network")
-        x0 = network.preprocess(photo.image).to(device, dtype)
-        model = network.model.to(device, dtype)
-        scores(model, x0, args.model)
-        op = interpreter(model, x0, args.model, args.policy)
+    with request.working() as progress:
+        op = request.system(SCORES, progress).op
         votes, won = poll(
             op, absolute=args.absolute, progress=lambda share: progress(share, "voting")
         )
         votes = torch.where(won == 0, UNSEEN, votes)
         shown = _shown(op, votes, args.labels)
         discussions = pixel_discussion(op, shown).sum(1).cpu()
+    photo, network = request.photo, resized(request.network, request.size)
     table = _table(op, votes, shown, network.class_name)
     numbers: dict[str, Any] = {
         "network": args.model,
@@ -96,8 +73,8 @@ def _run(args: argparse.Namespace) -> None:
     drawn = _files(network, photo, args.model, votes.cpu(), table, shown, discussions)
     numbers["files"] = sorted([*drawn, "votes.json"])
     drawn["votes.json"] = (json.dumps(numbers, indent=2) + "\n").encode()
-    publish(args.out, drawn)
-    print(json.dumps(numbers, indent=2) if args.json else _outline(args, numbers))
+    publish(request.out, drawn)
+    request.tell(numbers, lambda: _outline(args, numbers))
 
 
 def _shown(op: LinearInterpreter, votes: Tensor, count: int) -> list[int]:
@@ -179,7 +156,7 @@ def _csv(table: list[dict[str, Any]]) -> bytes:
     return text.getvalue().encode()
 
 
-def _outline(args: argparse.Namespace, numbers: dict[str, Any]) -> str:
+def _outline(args: Namespace, numbers: dict[str, Any]) -> str:
     lines = [
         f"{args.model} on {numbers['photo']}: {numbers['pixels']} pixels vote"
         + (f", {numbers['unseen']} of them add nothing to any label" if numbers["unseen"] else ""),
@@ -206,14 +183,8 @@ COMMAND = Command(
   linscope votes --image imagenet_03_990
   linscope votes --model efficientnet_lite0 --image holiday.jpg --labels 6
   linscope votes --size 96 --json > votes.json""",
-    options=model_option("squeezenet1_1")
-    | image_option("imagenet_00_243")
-    | size_option(SCORES_SIZE)
-    | policy_option()
+    options=system_options("squeezenet1_1", "imagenet_00_243", SCORES_SIZE)
     | _OPTIONS
-    | DEVICE
-    | DTYPE
-    | out_option("linscope-votes")
-    | json_option("the popularity of every label"),
+    | output_options("the popularity of every label", "linscope-votes"),
     run=_run,
 )

@@ -5,9 +5,10 @@ multiple of the references; probe j belongs to reference j mod references. It de
 references and applies the decision to all samples (the paper's equation 2), and returns y with the
 decision. With no probes it records. A frozen operator applies a recorded decision to any multiple
 of the decision's references; its constants set to 0, it is the linear part A(x0), which is its own
-transpose for all but max pooling. All are differentiable (derivatives.py): a scope's derivative is
+transpose for all but max pooling. All are differentiable (autograd.py): a scope's derivative is
 the full one, also through the decision where that is smooth; the decision itself is a constant. The
 functions that end in _ write x in place, and refuse one that is differentiated (RuntimeError).
+Under torch.func.vmap, probes of one decision are one call on the memory they have.
 
 dtypes: float64, float32, float16, bfloat16; statistics in float32 or better. Autocast changes
 neither: y has the dtype of x. CPU and CUDA, contiguous and channels_last (of 4 or 5 dimensions).
@@ -23,10 +24,25 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from . import checks, reference
-from .derivatives import call, call_
+from . import reference
+from .autograd import call, call_
 from .reference import is_channels_last
 from .reference import is_dense as is_dense
+from .table.gate import check_gate_frozen, check_gate_scope
+from .table.instance_norm import check_instance_norm_frozen, check_instance_norm_scope
+from .table.max_pool2d import (
+    check_max_pool2d_frozen,
+    check_max_pool2d_frozen_transpose,
+    check_max_pool2d_scope,
+)
+from .table.piecewise import (
+    check_clamp_frozen,
+    check_clamp_frozen_,
+    check_clamp_scope,
+    check_relu_frozen,
+    check_relu_frozen_,
+    check_relu_scope,
+)
 
 _ops = torch.ops.linscope
 
@@ -48,7 +64,7 @@ def relu_scope(
     >>> y  # tensor([[1., 0.], [5., 0.]])
     """
     last = is_channels_last(x) if channels_last is None else channels_last
-    checks.relu_scope(x, references, negative_slope, last)
+    check_relu_scope(x, references, negative_slope, last)
     return call(_ops.relu_scope.default, x, references, float(negative_slope), last)
 
 
@@ -60,7 +76,7 @@ def relu_frozen(
     >>> _, decision = relu_scope(torch.tensor([[1.0, -1.0]]))
     >>> relu_frozen(torch.tensor([[5.0, 5.0]]), decision)  # tensor([[5., 0.]])
     """
-    checks.relu_frozen(x, decision, negative_slope, channels_last)
+    check_relu_frozen(x, decision, negative_slope, channels_last)
     return call(_ops.relu_frozen.default, x, decision, float(negative_slope), channels_last)
 
 
@@ -81,7 +97,7 @@ def clamp_scope(
     >>> y  # tensor([[3., 6.], [1., 6.]])
     """
     last = is_channels_last(x) if channels_last is None else channels_last
-    checks.clamp_scope(x, references, min, max, last)
+    check_clamp_scope(x, references, min, max, last)
     return call(_ops.clamp_scope.default, x, references, float(min), float(max), last)
 
 
@@ -98,7 +114,7 @@ def clamp_frozen(
     >>> _, decision = clamp_scope(torch.tensor([[3.0, 9.0]]))
     >>> clamp_frozen(torch.tensor([[1.0, 1.0]]), decision, 0, 0)  # tensor([[1., 0.]])
     """
-    checks.clamp_frozen(x, decision, min, max, channels_last)
+    check_clamp_frozen(x, decision, min, max, channels_last)
     return call(_ops.clamp_frozen.default, x, decision, float(min), float(max), channels_last)
 
 
@@ -110,7 +126,7 @@ def relu_frozen_(
     >>> _, decision = relu_scope(torch.tensor([[1.0, -1.0]]))
     >>> relu_frozen_(torch.tensor([[5.0, 5.0]]), decision)  # tensor([[5., 0.]])
     """
-    checks.relu_frozen_(x, decision, negative_slope, channels_last)
+    check_relu_frozen_(x, decision, negative_slope, channels_last)
     return call_(_ops.relu_frozen_.default, x, decision, float(negative_slope), channels_last)
 
 
@@ -126,7 +142,7 @@ def clamp_frozen_(
     >>> _, decision = clamp_scope(torch.tensor([[3.0, 9.0]]))
     >>> clamp_frozen_(torch.tensor([[1.0, 1.0]]), decision, 0, 0)  # tensor([[1., 0.]])
     """
-    checks.clamp_frozen_(x, decision, min, max, channels_last)
+    check_clamp_frozen_(x, decision, min, max, channels_last)
     return call_(_ops.clamp_frozen_.default, x, decision, float(min), float(max), channels_last)
 
 
@@ -150,7 +166,7 @@ def gate_scope(x: Tensor, references: int = 1, kind: str = "sigmoid") -> tuple[T
     """
     gate_shift(kind)
     number = GATES.index(kind)
-    checks.gate_scope(x, references, number)
+    check_gate_scope(x, references, number)
     return call(_ops.gate_scope.default, x, references, number)
 
 
@@ -159,7 +175,7 @@ def gate_frozen(x: Tensor, gate: Tensor, shift: float = 0.0) -> Tensor:
 
     >>> gate_frozen(torch.tensor([[2.0]]), torch.tensor([[0.25]]), 0.5)  # tensor([[1.]])
     """
-    checks.gate_frozen(x, gate, shift)
+    check_gate_frozen(x, gate, shift)
     return call(_ops.gate_frozen.default, x, gate, float(shift))
 
 
@@ -199,7 +215,7 @@ def max_pool2d_scope(
     >>> y.flatten(), winners  # tensor([3., 5.]), tensor([[[[1]]]])
     """
     windows = window(kernel_size, stride, padding, dilation)
-    checks.max_pool2d_scope(x, references, *windows, ceil_mode)
+    check_max_pool2d_scope(x, references, *windows, ceil_mode)
     return call(_ops.max_pool2d_scope.default, x, references, *windows, ceil_mode)
 
 
@@ -219,7 +235,7 @@ def max_pool2d_frozen(
     >>> max_pool2d_frozen(torch.tensor([[[[7.0, 5.0]]]]), winners, (1, 2))  # tensor([[[[5.]]]])
     """
     windows = window(kernel_size, stride, padding, dilation)
-    checks.max_pool2d_frozen(x, decision, *windows)
+    check_max_pool2d_frozen(x, decision, *windows)
     return call(_ops.max_pool2d_frozen.default, x, decision, *windows)
 
 
@@ -239,7 +255,7 @@ def max_pool2d_frozen_transpose(
     >>> max_pool2d_frozen_transpose(u, winners, (1, 2), (1, 2))  # tensor([[[[0., 1.]]]])
     """
     windows = window(kernel_size, stride, padding, dilation)
-    checks.max_pool2d_frozen_transpose(u, decision, list(size), *windows)
+    check_max_pool2d_frozen_transpose(u, decision, list(size), *windows)
     return call(_ops.max_pool2d_frozen_transpose.default, u, decision, list(size), *windows)
 
 
@@ -262,7 +278,7 @@ def instance_norm_scope(
     wide = reference.wide_dtype(x.dtype)
     weight = None if weight is None else weight.to(wide)
     bias = None if bias is None else bias.to(wide)
-    checks.instance_norm_scope(x, references, weight, bias, eps)
+    check_instance_norm_scope(x, references, weight, bias, eps)
     return call(_ops.instance_norm_scope.default, x, references, weight, bias, float(eps))
 
 
@@ -275,5 +291,5 @@ def instance_norm_frozen(
     >>> y, mean, rstd = instance_norm_scope(x0)
     >>> instance_norm_frozen(x1, mean, rstd)
     """
-    checks.instance_norm_frozen(x, mean, scale, shift)
+    check_instance_norm_frozen(x, mean, scale, shift)
     return call(_ops.instance_norm_frozen.default, x, mean, scale, shift)

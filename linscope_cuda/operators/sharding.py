@@ -9,16 +9,9 @@ rule, and DTensor says so: its references lie on one device, and decide for all.
 
 from __future__ import annotations
 
-import torch
-
 from . import native as _native  # noqa: F401  registers torch.ops.linscope
+from .table import OPERATORS
 from .when_imported import when_imported
-
-_ops = torch.ops.linscope
-
-# Each with the number of its constants.
-_PACKED = {_ops.relu_frozen.default: 2, _ops.clamp_frozen.default: 3}
-_ELEMENTWISE = {_ops.gate_frozen.default: 1}
 
 
 def _register() -> None:
@@ -39,9 +32,11 @@ def _register() -> None:
 
         return acceptable
 
-    for elementwise, operators in ((False, _PACKED), (True, _ELEMENTWISE)):
-        for op, constants in operators.items():
-            register_sharding(op)(rule(elementwise, constants))
+    for operator in OPERATORS.values():
+        if operator.sharding:
+            constants = len(operator.arguments) - len("xd")
+            elementwise = operator.sharding == "elements"
+            register_sharding(operator.overload)(rule(elementwise, constants))
 
 
 when_imported("torch.distributed.tensor", _register)

@@ -8,9 +8,9 @@ publish("my-tour", files(found))    # pictures, and the self-contained tour.html
 
 from ..study.errors import BadInput
 from ..study.tour import Field, Score, Tour, explore
-from .gallery import gallery
-from .page import page
-from .summary import summary
+from .captions import gallery
+from .html import page
+from .numbers import summary
 from .writing import files, publish, require_writable
 
 __all__ = [

@@ -11,7 +11,7 @@ from ..study.close_up import _window
 from ..study.fields import Field, Fields
 from ..study.sweep import Sweep
 from ..study.system import System
-from .gallery import grey
+from .captions import grey
 from .panels import Panel, sheet
 
 # The few largest coefficients at the probe would leave all others white.

@@ -8,7 +8,7 @@ from ..linalg.svd import SVD
 from ..study.close_up import triplet_windows
 from ..study.system import System
 from ..study.tour import norm
-from .gallery import grey, subscript
+from .captions import grey, subscript
 from .panels import Panel, sheet
 
 _PER_ROW = 4  # more would be too small to read where the sheet is scaled to a page

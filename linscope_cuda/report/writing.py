@@ -5,15 +5,14 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-import shutil
-import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from ..files import scratch
 from ..study.errors import BadInput
 from ..study.tour import Tour
-from .gallery import gallery
-from .page import page
+from .captions import gallery
+from .html import page
 
 PAGE = "tour.html"
 PICTURES = "pictures"
@@ -42,7 +41,7 @@ def require_writable(folder: Path) -> None:
 
     require_writable(Path("my-tour"))
     """
-    with _writing(folder), _scratch(_existing(folder)):
+    with _writing(folder), scratch(_existing(folder)):
         pass
 
 
@@ -54,7 +53,7 @@ def publish(folder: Path, content: dict[str, bytes]) -> None:
 
     publish(Path("my-tour"), files(found))
     """
-    with _writing(folder), _scratch(_existing(folder)) as aside:
+    with _writing(folder), scratch(_existing(folder)) as aside:
         for name, data in content.items():
             (aside / name).parent.mkdir(exist_ok=True)
             (aside / name).write_bytes(data)
@@ -76,7 +75,7 @@ def staged(folder: Path) -> Iterator[Path]:
     with staged(Path("out")) as aside:
         (aside / "table.csv").write_text("a,b")
     """
-    with _writing(folder), _scratch(_existing(folder)) as aside:
+    with _writing(folder), scratch(_existing(folder)) as aside:
         yield aside
         folder.mkdir(parents=True, exist_ok=True)
         for file in sorted(aside.iterdir()):
@@ -91,15 +90,6 @@ def _existing(folder: Path) -> Path:
     if not place.is_dir():
         raise BadInput(f"cannot write to {str(folder)!r}: {str(place)!r} is not a folder")
     return place
-
-
-@contextlib.contextmanager
-def _scratch(place: Path) -> Iterator[Path]:
-    aside = Path(tempfile.mkdtemp(prefix=".linscope-", dir=place))
-    try:
-        yield aside
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
 
 
 @contextlib.contextmanager

@@ -1,17 +1,13 @@
 """Sweeps: all rows or all columns of F, streamed to a chunked store on disk (zarr).
 
-The pixels of a sweep are cut into blocks. A block is one chunk of every array in the store, each
-written aside and renamed, and is done when all of them are there: a kill at any moment leaves whole
-chunks, and the next call makes those that are missing and no others. Ranks share nothing but the
+The pixels of a sweep are cut into blocks. A kill at any moment leaves whole chunks of them in the
+store, and the next call makes those that are missing and no others. Ranks share nothing but the
 store, so that any of them may die and come back.
 """
 
 from __future__ import annotations
 
 import os
-import shutil
-import uuid
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,6 +20,7 @@ from tqdm.auto import tqdm
 from ..linalg.operator import MatrixFreeOperator
 from ..linalg.probes import gaussian
 from .fields import checked_reach, distances, reach, require_pictures
+from .store import Array, Store, StoreError, make
 
 if TYPE_CHECKING:
     import zarr
@@ -31,11 +28,6 @@ if TYPE_CHECKING:
 KINDS = {"rows": "receptive", "columns": "projective"}
 
 
-class StoreError(ValueError):
-    """A path that cannot be the store of this sweep; the message says why, in one sentence."""
-
-
-_FORMAT = "linscope_cuda sweep 1"
 _CHUNK = 2**24  # bytes of values in a block
 _BATCH = 2**26  # bytes of energies at a time
 _SUMMARY_BLOCK = 64  # pixels in a block without values: what a kill may cost
@@ -118,10 +110,10 @@ def sweep(
     share, within = checked_reach(op, share, within)
     rank, ranks = _part(part)
     work = _Work(op, kind, values, stride, share, within, block)
-    arrays = _opened(Path(path), work)
-    _tidy(arrays, rank, ranks)
+    store = _opened(Path(path), work)
     mine = range(rank, work.blocks, ranks)
-    pending = [b for b in mine if not all(_chunk(array, b).exists() for array in arrays.values())]
+    store.tidy(mine)
+    pending = [b for b in mine if not store.has(b)]
     shown = f"{kind} of F" + (f", rank {rank} of {ranks}" if ranks > 1 else "")
     size = {b: len(work.pixels_of(b)) for b in mine}
     with tqdm(
@@ -134,11 +126,7 @@ def sweep(
         leave=False,
     ) as bar:
         for b in pending:
-            for name, content in work.do(b).items():
-                # What another call has written before it was killed is not written again.
-                if not _chunk(arrays[name], b).exists():
-                    places = slice(b, b + 1) if name == "origin" else work.slice_of(b)
-                    arrays[name][places] = content
+            store.write(b, work.do(b))
             bar.update(size[b])
     return open_sweep(path)
 
@@ -150,9 +138,10 @@ def open_sweep(path: str | os.PathLike[str]) -> Sweep:
 
     >>> ls.open_sweep("rows.zarr").complete
     """
-    facts, arrays = _read(Path(path))
+    store = Store(Path(path))
+    facts, arrays = store.facts, store.arrays
     blocks = arrays["origin"].shape[0]
-    done = [b for b in range(blocks) if all(_chunk(array, b).exists() for array in arrays.values())]
+    done = [b for b in range(blocks) if store.has(b)]
     rows, columns = facts["rows"], facts["columns"]
 
     def loaded(name: str) -> Tensor:
@@ -226,25 +215,19 @@ class _Work:
         }
 
     @property
-    def arrays(self) -> dict[str, tuple[tuple[int, ...], str, tuple[int, ...]]]:
-        """Shape, dtype and the chunk that a block fills, of each array of the store."""
+    def arrays(self) -> dict[str, Array]:
+        """The arrays of the store, of each of which a block fills a chunk."""
         pixels, block = len(self.pixels), self.block
         field = (self.probed[0], *self.answered)
         kept = "float64" if self.op.dtype == torch.float64 else "float32"
-        made: dict[str, Any] = {
-            name: ((pixels,), "float64", (block,)) for name in ("energy", "radius", "away")
-        }
-        picture = self.answered[1:]
-        made["origin"] = ((self.blocks, *picture), "float64", (1, *picture))
+        made = {name: Array((pixels,), "float64", block) for name in ("energy", "radius", "away")}
+        made["origin"] = Array((self.blocks, *self.answered[1:]), "float64", 1)
         if self.keeps_values:
-            made["values"] = ((pixels, *field), kept, (block, *field))
+            made["values"] = Array((pixels, *field), kept, block)
         return made
 
-    def slice_of(self, b: int) -> slice:
-        return slice(b * self.block, min((b + 1) * self.block, len(self.pixels)))
-
     def pixels_of(self, b: int) -> list[tuple[int, int]]:
-        return self.pixels[self.slice_of(b)]
+        return self.pixels[b * self.block : (b + 1) * self.block]
 
     def do(self, b: int) -> dict[str, np.ndarray]:
         """The content of a block, by array."""
@@ -291,91 +274,21 @@ def _part(part: tuple[int, int] | None) -> tuple[int, int]:
     return rank, ranks
 
 
-def _opened(path: Path, work: _Work) -> dict[str, zarr.Array]:
-    """The store's arrays, made if need be; ValueError if what is there is something else."""
+def _opened(path: Path, work: _Work) -> Store:
+    """The sweep's store, made if need be; StoreError if what is there is something else."""
     answer = work.answer()
     if not path.exists() or (path.is_dir() and not any(path.iterdir())):
-        _make(path, work, answer)
-    facts, arrays = _read(path)
+        make(path, work.facts | {"answer": answer}, work.arrays)
+    store = Store(path)
     for name, ours in work.facts.items():
-        if facts.get(name) != ours:
-            theirs = "other ones" if name in ("rows", "columns") else facts.get(name)
-            wanted = "these" if name in ("rows", "columns") else ours
+        theirs = store.facts.get(name)
+        if theirs != ours:
+            long = name in ("rows", "columns")
             raise StoreError(
-                f"store {str(path)!r} is of another sweep: its {name} is {theirs}, {wanted} is "
-                "wanted"
+                f"store {str(path)!r} is of another sweep: its {name} is "
+                f"{'other ones' if long else theirs}, {'these' if long else ours} is wanted"
             )
-    ours, theirs = np.asarray(answer), np.asarray(facts["answer"])
+    ours, theirs = np.asarray(answer), np.asarray(store.facts["answer"])
     if abs(ours - theirs).max() > torch.finfo(work.op.dtype).eps ** 0.5 * theirs[0]:
         raise StoreError(f"store {str(path)!r} is of another operator: F v differs")
-    return arrays
-
-
-def _make(path: Path, work: _Work, answer: list[float]) -> None:
-    """Made aside and renamed: of several ranks one makes it, and nobody sees half of it."""
-    zarr = _zarr()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
-    try:
-        facts = {"format": _FORMAT, **work.facts, "answer": answer}
-        group = zarr.create_group(aside, attributes=facts)
-        for name, (shape, dtype, chunk) in work.arrays.items():
-            group.create_array(
-                name,
-                shape=shape,
-                dtype=dtype,
-                chunks=chunk,
-                fill_value=float("nan"),
-            )
-        try:
-            os.rename(aside, path)
-        except OSError:
-            if not (path / "zarr.json").exists():  # else another rank was faster
-                raise
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
-
-
-def _read(path: Path) -> tuple[Mapping[str, Any], dict[str, zarr.Array]]:
-    zarr = _zarr()
-    try:
-        # zarr itself would make a folder of a path where there is nothing.
-        group = zarr.open_group(path, mode="r+") if (path / "zarr.json").is_file() else None
-    except (ValueError, KeyError):
-        group = None
-    facts = dict(group.attrs) if group else {}
-    if group is None or facts.get("format") != _FORMAT:
-        raise StoreError(f"{str(path)!r} is no store of a sweep")
-    # A chunk of zeros is written like any other: that it is there says that its block is done.
-    return facts, {
-        name: array.with_config({"write_empty_chunks": True}) for name, array in group.arrays()
-    }
-
-
-def _chunk(array: zarr.Array, b: int) -> Path:
-    """The file of a block."""
-    key = array.metadata.encode_chunk_key((b, *[0] * (array.ndim - 1)))
-    return _root(array) / key
-
-
-def _root(array: zarr.Array) -> Path:
-    return Path(array.store.root) / array.path  # type: ignore[attr-defined]
-
-
-def _tidy(arrays: Mapping[str, zarr.Array], rank: int, ranks: int) -> None:
-    """Removes what a killed call of this rank was in the middle of writing."""
-    for array in arrays.values():
-        for left in (_root(array) / "c").rglob("*.partial"):
-            b = int(left.relative_to(_root(array) / "c").parts[0].split(".")[0])
-            if b % ranks == rank:
-                left.unlink(missing_ok=True)
-
-
-def _zarr() -> Any:
-    try:
-        import zarr
-    except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(
-            "sweeps want zarr: pip install 'linscope_cuda[sweep]'", name="zarr"
-        ) from error
-    return zarr
+    return store

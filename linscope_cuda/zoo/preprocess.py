@@ -7,7 +7,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from .photos import to_rgb
+from .images import to_rgb
 
 _CHANNELS = {"RGB": 3, "BGR": 3, "L": 1}
 _RESAMPLING = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}

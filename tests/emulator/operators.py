@@ -12,8 +12,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from linscope_cuda.operators.checks import pool_sizes
-from linscope_cuda.operators.reference import is_channels_last, wide_dtype
+from linscope_cuda.operators.reference import is_channels_last, pool_sizes, wide_dtype
 
 from .client import Emulator, Result
 from .worker import IN_PLACE, INPUT, OUTPUT, Buffer, Call

@@ -60,7 +60,7 @@ def lanczos(problem: Problem) -> Found:
     state = keeper.load() or _start(problem)
     while True:
         view = _view(problem, state)
-        problem.partial = partial(_found, problem, state, view, view.done)
+        problem.keep(partial(_found, problem, state, view, view.done))
         if state.iteration:
             _report(problem, state, view)
         keeper.save(state)

@@ -20,7 +20,7 @@ def paper(problem: Problem) -> Found:
     U, V, sigma_1 = problem.empty(N), problem.empty(n), 0.0
     for i in range(problem.k):
         found = Found(U, V)
-        problem.partial = lambda found=found: found
+        problem.keep(lambda found=found: found)
         # Each triplet has an equal share of the passes left, but for the 2 k of the end.
         left = problem.max_passes - 2 * problem.k - problem.passes
         u, v, sigma = _power_triplet(problem, U, V, sigma_1, left // (problem.k - i))
@@ -85,7 +85,7 @@ def paper_literal(problem: Problem) -> Found:
     tiny = torch.finfo(torch.float64).tiny  # where a norm is 0, vectors stay 0
     for i in range(problem.k):
         found = Found(U, V, S[:, 0])
-        problem.partial = lambda found=found: found
+        problem.keep(lambda found=found: found)
         v = problem.random(n)
         u, v_previous = problem.empty(N), torch.zeros_like(v)
         sigma2 = sigma2_previous = 0.0

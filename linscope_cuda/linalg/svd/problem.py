@@ -74,14 +74,13 @@ class Problem:
     checkpoint: Path | None = None
     passes: int = 0
     sequential: int = 0
-    # What an interrupt leaves: the triplets that are done. Set anew as they are.
-    partial: Callable[[], Found] = field(init=False)
     resolution: float = field(init=False)
+    _kept: Callable[[], Found] = field(init=False)
 
     def __post_init__(self) -> None:
         N, n = self.op.shape
         self.resolution = torch.finfo(self.op.dtype).eps
-        self.partial = lambda: Found(self.empty(N), self.empty(n))
+        self._kept = lambda: Found(self.empty(N), self.empty(n))
 
     def filter(self, v: Tensor) -> Tensor:
         """F v: (K, n) -> (K, N)."""
@@ -129,6 +128,18 @@ class Problem:
             if size > 0.5 * norm(once):
                 return twice / size
             x = self.random(basis.shape[1])
+
+    def go_on(self, passes: int, sequential: int) -> None:
+        """Counts from what an earlier call has spent."""
+        self.passes, self.sequential = passes, sequential
+
+    def keep(self, found: Callable[[], Found]) -> None:
+        """The triplets that are done by now: what an interrupt leaves, computed only then."""
+        self._kept = found
+
+    def kept(self) -> Found:
+        """What was kept last; no triplets before."""
+        return self._kept()
 
     def report(
         self,

@@ -192,7 +192,7 @@ def svd(
         try:
             found = METHODS[method](problem)
         except KeyboardInterrupt:
-            found, interrupted = problem.partial(), True
+            found, interrupted = problem.kept(), True
         return _finish(problem, found, interrupted)
 
 

@@ -70,7 +70,7 @@ class Keeper:
         if (answer - self.answer).norm() > problem.resolution**0.5 * answer.norm():
             raise ValueError(f"checkpoint {str(path)!r} is of another operator: F v differs")
         problem.generator.set_state(tensors.pop("generator"))
-        problem.passes, problem.sequential = numbers.pop("passes"), numbers.pop("sequential")
+        problem.go_on(numbers.pop("passes"), numbers.pop("sequential"))
         on_device = {name: tensors.pop(name).to(device) for name in ("V", "U", "P")}
         return State(**on_device, **tensors, **numbers)
 

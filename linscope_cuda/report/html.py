@@ -1,0 +1,228 @@
+"""A tour as one HTML page that needs nothing else: styles and pictures are inside it."""
+
+from __future__ import annotations
+
+import base64
+import math
+from collections.abc import Sequence
+from html import escape
+
+from ..study.tour import METHOD, SEED, TOLERANCE, Tour
+from .captions import Picture, subscript
+from .sections import FOR_IMAGES, FOR_SCORES, SYSTEM, Section
+
+_STYLE = """
+:root { color-scheme: light; }
+* { box-sizing: border-box; }
+body { margin: 0; background: #fbfbfa; color: #1f2328; overflow-wrap: anywhere;
+  font: 17px/1.55 "Source Serif 4", Charter, "Iowan Old Style", Georgia, "DejaVu Serif", serif; }
+main { max-width: 1120px; margin: 0 auto; padding: 44px 28px 64px; }
+h1 { font-size: 34px; line-height: 1.2; margin: 0 0 6px; letter-spacing: -.01em; }
+h2 { font-size: 24px; line-height: 1.25; margin: 0 0 8px; }
+h3 { font-size: 17px; margin: 0 0 8px; font-variant-numeric: tabular-nums; }
+p { margin: 0 0 14px; max-width: 46em; }
+.math { white-space: nowrap; }
+.source, figcaption, footer { color: #57606a; }
+.source { font-size: 15px; }
+section { border-top: 1px solid #d8dbdf; padding: 30px 0 22px; }
+.facts { display: grid; gap: 14px; margin: 24px 0 34px; padding: 0;
+  grid-template-columns: repeat(auto-fit, minmax(min(100%, 225px), 1fr)); }
+.facts div { background: #fff; border: 1px solid #e1e4e8; border-radius: 6px; padding: 12px 16px; }
+.facts dt { font-size: 14px; color: #57606a; line-height: 1.35; }
+.facts dd { margin: 2px 0 0; font-size: 23px; line-height: 1.3;
+  font-variant-numeric: tabular-nums; }
+.panels { display: grid; gap: 22px 24px; align-items: start;
+  grid-template-columns: repeat(auto-fill, minmax(min(100%, 300px), 1fr)); }
+.triplets { display: grid; gap: 22px; margin-top: 18px;
+  grid-template-columns: repeat(auto-fill, minmax(min(100%, 480px), 1fr)); }
+.triplet { background: #fff; border: 1px solid #e1e4e8; border-radius: 6px; padding: 14px 16px; }
+.triplet .panels { gap: 16px; align-items: center;
+  grid-template-columns: repeat(auto-fit, minmax(min(100%, 215px), 1fr)); }
+figure { margin: 0; background: #fff; border: 1px solid #e1e4e8; border-radius: 6px;
+  padding: 10px 10px 8px; }
+figure.chart, figure.large { grid-column: span 2; justify-self: start; }
+figure.chart img { max-width: 450px; }
+figure.large img { max-width: 660px; }
+.scores { grid-template-columns: 1fr; }
+.scores .panels { grid-template-columns: repeat(auto-fill, minmax(min(100%, 280px), 1fr)); }
+.triplet figure { border: 0; padding: 0; }
+figure img { display: block; width: 100%; height: auto; }
+figcaption { font-size: 14.5px; line-height: 1.4; margin-top: 6px; }
+table { border-collapse: collapse; font-size: 15.5px; margin: 0 0 6px; }
+th, td { text-align: left; vertical-align: top; padding: 6px 20px 6px 0;
+  border-bottom: 1px solid #e1e4e8; }
+th { font-weight: 400; color: #57606a; }
+td { font-variant-numeric: tabular-nums; }
+.note { border-left: 3px solid #d6604d; padding-left: 12px; }
+footer { border-top: 1px solid #d8dbdf; padding-top: 14px; font-size: 14px; }
+@media (max-width: 560px) {
+  body { font-size: 16px; } main { padding: 24px 14px 40px; } h1 { font-size: 27px; }
+  th, td { padding-right: 10px; }
+}
+@media (max-width: 700px) { figure.chart, figure.large { grid-column: auto; justify-self: auto; } }
+"""
+
+
+def page(tour: Tour, pictures: Sequence[Picture]) -> str:
+    """The page of a tour with its pictures as data URIs; every name in it is escaped.
+
+    Path("tour.html").write_text(page(found, list(gallery(found))), encoding="utf-8")
+    """
+    by_name = {picture.name: picture for picture in pictures}
+    title = f"{tour.network} as a linear system"
+    sections = FOR_SCORES if tour.is_classifier else FOR_IMAGES
+    body = "\n".join(_section(section, tour, by_name) for section in sections)
+    return f"""<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>{escape(title)}</title>
+<style>{_STYLE}</style>
+</head>
+<body>
+<main>
+<h1>{escape(title)}</h1>
+<p>One network, one photo ({escape(tour.photo)}), and the linear system {SYSTEM} between them.</p>
+<p class="source">{escape(tour.source)}</p>
+{_facts(tour)}
+{body}
+{_cost(tour)}
+<footer>Made by linscope_cuda, after \u201cA Tour of Convolutional Networks Guided by Linear
+Interpreters\u201d (ICCV 2019).</footer>
+</main>
+</body>
+</html>
+"""
+
+
+def _facts(tour: Tour) -> str:
+    N, n = tour.shape
+    share = (
+        ("residual in the best score, r / y", _percent(tour.top[0].residual / tour.top[0].score))
+        if tour.top
+        else ("residual, |r| / |y|", _percent(tour.residual_ratio))
+    )
+    facts = (
+        ("filter F, outputs \u00d7 inputs", f"{_thousands(N)} \u00d7 {_thousands(n)}"),
+        ("|y \u2212 F x\u2080 \u2212 r| / |y|", _scientific(tour.relative_error)),
+        share,
+        ("largest singular value \u03c3\u2081", f"{tour.svd.S[0].item():.4g}"),
+    )
+    cells = "".join(f"<div><dt>{escape(k)}</dt><dd>{escape(v)}</dd></div>" for k, v in facts)
+    return f'<dl class="facts">{cells}</dl>'
+
+
+def _section(section: Section, tour: Tour, pictures: dict[str, Picture]) -> str:
+    text = section.text.format(
+        error=_scientific(tour.relative_error),
+        dtype=tour.dtype,
+        ratio=_percent(tour.residual_ratio),
+        share=_percent(tour.residual_share),
+        top=_percent(tour.top[0].residual / tour.top[0].score) if tour.top else "",
+    )
+    # A field that fills its picture has no close-up.
+    shown = "".join(_figure(pictures[name]) for name in section.pictures if name in pictures)
+    triplets = _triplets(tour, pictures) if section.triplets else ""
+    return (
+        f"<section>\n<h2>{section.title}</h2>\n<p>{text}</p>\n"
+        f'<div class="panels">{shown}</div>\n{triplets}\n</section>'
+    )
+
+
+def _figure(picture: Picture) -> str:
+    data = base64.b64encode(picture.png).decode("ascii")
+    caption = escape(picture.caption)
+    return (
+        f'<figure class="{picture.room}"><img src="data:image/png;base64,{data}" alt="{caption}">'
+        f"<figcaption>{caption}</figcaption></figure>"
+    )
+
+
+def _triplets(tour: Tour, pictures: dict[str, Picture]) -> str:
+    found, cards = tour.svd, []
+    values = found.S.tolist(), found.errors.tolist(), found.proven.tolist()
+    for i, (sigma, error, proven) in enumerate(zip(*values, strict=True)):
+        pair = "".join(_figure(pictures[f"triplet-{i + 1}-{end}"]) for end in ("input", "output"))
+        cards.append(
+            f'<div class="triplet"><h3><i>\u03c3</i>{subscript(i + 1)} = '
+            f"{_with_error(sigma, error)}{'' if proven else ' (estimate)'}</h3>"
+            f'<div class="panels">{pair}</div></div>'
+        )
+    kind = "triplets scores" if tour.is_classifier else "triplets"
+    shared = "" if tour.is_classifier else ", and so do all eigen-outputs"
+    note = (
+        f"All eigen-inputs share one colour scale{shared}. Each pair <i>u</i>, <i>v</i> may change "
+        "sign together."
+    )
+    if not found.proven.all():
+        note += (
+            " An error bar that is an estimate is right unless a singular value hid from the "
+            "search; any other is a bound on the distance to a singular value."
+        )
+    if not found.converged:
+        note += (
+            f'</p><p class="note">Stopped after {found.passes} passes, before every error was below'
+            f" {_scientific(TOLERANCE)} <i>\u03c3</i>\u2081: the error bars say what is left."
+        )
+    return f'<p></p><p>{note}</p><div class="{kind}">{"".join(cards)}</div>'
+
+
+def _cost(tour: Tour) -> str:
+    N, n = tour.shape
+    ratio = tour.activation_bytes / tour.tape_bytes if tour.tape_bytes else 0.0
+    record = f"{_bytes(tour.activation_bytes)} of ReLU activations"
+    rows = (
+        ("input and output", f"{_shape(tour.x0.shape)} \u2192 {_shape(tour.y.shape)}"),
+        ("F as a dense matrix (not made)", f"{_thousands(N)} \u00d7 {_thousands(n)}, "
+         f"{_bytes(tour.dense_bytes)}"),
+        ("how nonlinear functions are frozen", f"policy \u201c{tour.policy}\u201d"),
+        ("tape of all decisions", _bytes(tour.tape_bytes)),
+        ("what DFV would record", f"{record}, {ratio:.0f} times the tape" if ratio else record),
+        ("difference from the unpatched network, |f(x\u2080) \u2212 y| / |y|",
+         _scientific(tour.deviation)),
+        ("|r| / (|r| + |F x\u2080|)", _percent(tour.residual_share)),
+        ("network passes spent", f"{tour.passes}, of them {tour.svd.passes} for the SVD"),
+        ("SVD", f"method \u201c{METHOD}\u201d, tolerance {_scientific(TOLERANCE)}, seed {SEED}"),
+        ("time", f"{tour.seconds:.1f} s on {tour.device}, {tour.dtype}"),
+    )  # fmt: skip
+    cells = "".join(f"<tr><th>{escape(k)}</th><td>{escape(v)}</td></tr>" for k, v in rows)
+    return f"<section>\n<h2>Facts</h2>\n<table>{cells}</table>\n</section>"
+
+
+def _shape(shape: Sequence[int]) -> str:
+    return " \u00d7 ".join(map(str, shape))
+
+
+def _thousands(number: int) -> str:
+    return f"{number:,}".replace(",", "\u202f")
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.1f}\u00a0%"
+
+
+def _bytes(number: int) -> str:
+    for factor, unit in ((2**30, "GiB"), (2**20, "MiB"), (2**10, "KiB")):
+        if number >= factor:
+            return f"{number / factor:.3g}\u00a0{unit}"
+    return f"{number}\u00a0bytes"
+
+
+def _scientific(number: float) -> str:
+    """2.8e-07 as people write it."""
+    if number == 0:
+        return "0"
+    mantissa, exponent = f"{number:.1e}".split("e")
+    return f"{mantissa}\u00a0\u00d7\u00a010{str(int(exponent)).translate(_RAISED)}"
+
+
+def _with_error(value: float, error: float) -> str:
+    """As many digits as the error leaves meaning."""
+    digits = min(max(1 - math.floor(math.log10(error)), 0), 12) if 0 < error < math.inf else 4
+    return f"{value:.{digits}f} \u00b1 {error:.{digits}f}"
+
+
+_RAISED = str.maketrans(
+    "-0123456789", "\u207b\u2070\u00b9\u00b2\u00b3\u2074\u2075\u2076\u2077\u2078\u2079"
+)
