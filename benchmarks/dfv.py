@@ -1,7 +1,6 @@
 """Deep Filter Visualization: the peer that records every nonlinear unit's activation in float32.
 
-A fair one: it records once, and drops offsets in products as the tape does. The record is kept in
-memory or in files, which are mapped into memory when a product comes to them.
+A fair one: it records once, and takes its answer to 0 once. The record is kept in memory or in files, which are mapped into memory when a product comes to them.
 """
 
 from __future__ import annotations
@@ -18,7 +17,6 @@ from torch._C import DisableTorchFunction
 import linscope_cuda as ls
 from linscope_cuda.capture.interception import Interception
 from linscope_cuda.rules import Fused
-from linscope_cuda.rules.linear import Linear
 
 
 class _Record(Interception):
@@ -42,10 +40,7 @@ class _Replay(Interception):
     def fused(self, rule: Fused, *args, **kwargs) -> Tensor:
         with DisableTorchFunction():
             _, decision = rule.scope(1, next(self.activations), *args[1:], **kwargs)
-            return rule.frozen(decision, False, *args, **kwargs)
-
-    def on_linear(self, entry: Linear, func, args, kwargs):
-        return entry.without_offsets(func, self.probes, args, kwargs)
+            return rule.frozen(decision, *args, **kwargs)
 
 
 class _OnDisk:
@@ -83,9 +78,14 @@ class DFV(ls.MatrixFreeOperator):
         self.activations = _OnDisk(record.activations) if on_disk else record.activations
         super().__init__(x0.shape[1:], y.shape[1:], x0.dtype, x0.device)
 
+        with torch.no_grad():
+            zero = torch.zeros_like(x0)
+            self.residual = _Replay(self.model, self.activations).run(self.model, zero)
+
     def _matmat(self, x: Tensor) -> Tensor:
         with torch.no_grad():
-            return _Replay(self.model, self.activations).run(self.model, x)
+            y = _Replay(self.model, self.activations).run(self.model, x)
+            return y.sub_(self.residual)
 
     def _rmatmat(self, u: Tensor) -> Tensor:
         probe = self._zeros(len(u), *self.input_shape).requires_grad_()
