@@ -14,7 +14,8 @@ from torch import Tensor
 
 from .derivative import push_forward
 from .writer import Writer, device_of, renamed
-from .line import Line, Step, Value, leaves, substituted
+from .line import Line
+from .step import Step, Value, leaves, substituted
 
 aten = torch.ops.aten
 linscope = torch.ops.linscope

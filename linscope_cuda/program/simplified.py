@@ -7,7 +7,8 @@ from typing import Any
 import torch
 
 from .writer import Writer
-from .line import Line, Step, Value
+from .line import Line
+from .step import Step, Value
 
 aten = torch.ops.aten
 

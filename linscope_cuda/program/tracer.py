@@ -18,7 +18,8 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from .line import Line, Step, Value, leaves, substituted
+from .line import Line
+from .step import Step, Value, leaves, substituted
 
 aten = torch.ops.aten
 

@@ -14,7 +14,8 @@ import torch
 
 from .writer import Writer, device_of, renamed
 from .linear_part import Live, live_values
-from .line import Line, Step, Value, leaves, substituted
+from .line import Line
+from .step import Step, Value, leaves, substituted
 
 aten = torch.ops.aten
 linscope = torch.ops.linscope

@@ -8,7 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .line import Line, Step, Value, substituted
+from .line import Line
+from .step import Step, Value, substituted
 from .tracer import Tracer
 
 Kind = tuple[Sequence[int], torch.dtype]  # of a value: its shape and dtype
