@@ -136,9 +136,7 @@ class LinearInterpreter(FrozenNetwork):
             with torch.no_grad():
                 require_linear(self)
 
-    def _recorded(
-        self, policy: Policy, x0: Tensor, check: bool, fold: bool
-    ) -> tuple[Source, Tape]:
+    def _recorded(self, policy: Policy, x0: Tensor, check: bool, fold: bool) -> tuple[Source, Tape]:
         if self.storage == "none":
             kind = Differentiable if self.differentiable else Doubled
             source = kind(self.network, x0, policy, check)
@@ -224,12 +222,12 @@ class LinearInterpreter(FrozenNetwork):
         """The network's calls that depend on its input, in order: function and module."""
         return self.source.recorded().calls
 
-    def cut_off(self, call: int) -> FrozenNetwork:
+    def cut_off(self, call: int) -> CutOff:
         """The interpreter of the network that ends with its call of that number."""
-        return _CutOff(self, call)
+        return CutOff(self, call)
 
 
-class _CutOff(FrozenNetwork):
+class CutOff(FrozenNetwork):
     """The first calls of an interpreter's network, as a network."""
 
     def __init__(self, whole: LinearInterpreter, call: int):

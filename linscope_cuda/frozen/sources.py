@@ -13,7 +13,6 @@ from torch import Tensor
 from torch.autograd import Function
 
 from ..capture.doubled_batch import DoubledBatch
-from ..capture.interception import Interception
 from ..capture.model import Network, settings
 from ..capture.record import Record
 from ..capture.stamp import Stamp

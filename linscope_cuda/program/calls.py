@@ -1,4 +1,4 @@
-"""How a step's function is called: the quickest way that there is, and over its argument's memory."""
+"""How a step's function is called: quickly, and, where it may, over its argument's memory."""
 
 from __future__ import annotations
 
@@ -62,4 +62,4 @@ def called(function: Any, writes: bool) -> Callable[..., Any]:
     """The function of a step; `writes`: it may leave its result in its first argument."""
     if writes and function in WRITING:
         return WRITING[function]
-    return _QUICK.get(function, function)
+    return _QUICK.get(function) or function

@@ -95,7 +95,8 @@ class Line:
             made = ", ".join(map(str, filter(None, s.outputs)))
             shape = "x".join(map(str, s.output.shape))
             reads = ", ".join(
-                str(v) if isinstance(v, Value) else "x".join(map(str, v.shape)) or "1" for v in s.operands()
+                str(v) if isinstance(v, Value) else "x".join(map(str, v.shape)) or "1"
+                for v in s.operands()
             )
             rows.append(f"{made:>6} {s.function!s:34} {shape:>16}  {reads:40} {s.label}")
         return "\n".join(rows)

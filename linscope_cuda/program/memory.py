@@ -7,7 +7,6 @@ import torch
 from .calls import WRITING
 from .line import Line
 from .lives import Lives
-from .step import Value
 
 aten = torch.ops.aten
 

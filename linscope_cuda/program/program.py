@@ -62,7 +62,7 @@ class Program:
 
     @property
     def nbytes(self) -> int:
-        """Of the constants that the steps hold: weights, decisions, and weights that were folded."""
+        """Of the constants that the steps hold: weights, decisions, and folded weights."""
         held = (*self.line.constants(), *self.linear.line.constants())
         storages = {t.untyped_storage()._cdata: t.untyped_storage().nbytes() for t in held}
         return sum(storages.values())
