@@ -1,6 +1,7 @@
 """Deep Filter Visualization: the peer that records every nonlinear unit's activation in float32.
 
-A fair one: it records once, and takes its answer to 0 once. The record is kept in memory or in files, which are mapped into memory when a product comes to them.
+A fair one: it records once, and takes its answer to 0 once. The record is kept in memory or in
+files, which are mapped into memory when a product comes to them.
 """
 
 from __future__ import annotations

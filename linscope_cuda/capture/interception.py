@@ -12,7 +12,7 @@ from itertools import count
 from typing import Any
 
 import torch
-from torch import Tensor, dtype, nn
+from torch import Tensor, nn
 from torch._C import DisableTorchFunction
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -23,13 +23,18 @@ from ..rules.linear import (
     LIKE,
     LINEAR,
     NEUTRAL,
-    OVERWRITING,
     RANDOM,
-    owner,
     writes_in_place,
 )
 from ..rules.policy import Policy, function_name
-from .transparent import GRADIENT_MODE, TRANSPARENT, normal_mode, running_function
+from .refusals import (
+    require_followed,
+    require_kept,
+    require_linear,
+    require_no_parameter,
+    require_own,
+)
+from .transparent import GRADIENT_MODE, TRANSPARENT, normal_mode
 from .writes import write_over
 
 # Marks of different runs differ: a tensor that a module kept from an earlier run is a constant.
@@ -178,7 +183,7 @@ class Interception(TorchFunctionMode):
             probes = [self.probes(a) for a in (args[:1] if func in LIKE else args)]
             named = {name: self.probes(value) for name, value in kwargs.items()}
             if self.watch:
-                self._require_no_parameter(func, (*args, *kwargs.values()))
+                require_no_parameter(self, func, (*args, *kwargs.values()))
             if not any(probes) and not any(named.values()):
                 return self._on_constants(func, args, kwargs)
             if self.transparent and func in TRANSPARENT:
@@ -211,14 +216,14 @@ class Interception(TorchFunctionMode):
         if kwargs.get("out") is not None:
             raise UnscopedOperation(f"{self.where(func)} writes into out=, which has no rule")
         if linear is not None and linear.allows(probes, named):
-            self._check_linear(func, args, kwargs)
+            require_linear(self, func, args, kwargs)
             if self.watch:
-                self._require_kept(func, args, kwargs)
+                require_kept(self, func, args, kwargs)
             if writes_in_place(func) and not probes[0]:
-                self._require_own(func, args[0])
+                require_own(self, func, args[0])
             result = func(*args, **kwargs)
             made = args[0] if writes_in_place(func) else result
-            self._require_followed(func, list(_tensors(made)))
+            require_followed(self, func, list(_tensors(made)))
             self._mark(made)
             return result
         if rule is not None:
@@ -254,7 +259,7 @@ class Interception(TorchFunctionMode):
             raise UnscopedOperation(f"{self.where(func)}: {error}") from error
         finally:
             self.function, self.expanding = outer
-        self._require_followed(func, list(filter(self.probes, _tensors(y))))
+        require_followed(self, func, list(filter(self.probes, _tensors(y))))
         if isinstance(y, Tensor) and not self.probes(y):
             return y.clone()  # a decision, which the network may write into
         if entry.is_gate:
@@ -290,57 +295,6 @@ class Interception(TorchFunctionMode):
             f"linscope_cuda.Policy(factors={{{self.module_path()!r}: 'first' or 'second'}})"
         )
 
-    def _require_followed(self, func: Any, results: list[Tensor]) -> None:
-        """What depends on the input must be numbers that round no more than others do, and, where
-        there is a graph, be part of it.
-        """
-        if not all(y.is_floating_point() or y.is_complex() for y in results):
-            raise UnscopedOperation(f"{self.where(func)} rounds: it is not linear")
-        if not self.gradients or self.handled > 1 or not results:
-            return
-        if not any(y.requires_grad for y in results):
-            hidden = running_function(sys._getframe(1))
-            raise UnscopedOperation(
-                f"{self.where(func)} cannot be followed backward: it runs in "
-                f"{hidden or 'a block without gradients'}, whose derivative is its own"
-            )
-
-    def _require_no_parameter(self, func: Any, values: Iterable[Any]) -> None:
-        """A Parameter is made out of sight; one of what depends on the input shares its memory."""
-        strangers = (v for v in values if isinstance(v, nn.Parameter) and not self.probes(v))
-        if any(v.untyped_storage()._cdata in self.memory for v in strangers):
-            raise UnscopedOperation(
-                f"{self.where(func)} acts on a Parameter made of what depends on the network's "
-                "input; use the tensor itself"
-            )
-
-    def _require_kept(self, func: Any, args: tuple, kwargs: dict) -> None:
-        """Of two entries written to one place, one is lost, and torch's derivative has both."""
-        at = OVERWRITING.get(func)
-        if at is None or at >= len(args) or not self.probes(args[at]):
-            return
-        source = args[at]
-        numbers = torch.arange(1.0, source.numel() + 1, dtype=torch.float64, device=source.device)
-        given = [*args[:at], numbers.reshape(source.shape), *args[at + 1 :]]
-        if at:
-            given[0] = torch.zeros_like(args[0], dtype=torch.float64)
-        y = func(*given, **kwargs)
-        if not torch.isin(numbers, given[0] if y is None else y).all():
-            raise UnscopedOperation(
-                f"{self.where(func)} writes more than once to one place: which of the values stays "
-                "is not defined"
-            )
-
-    def _check_linear(self, func: Any, args: tuple, kwargs: dict) -> None:
-        if kwargs.get("rounding_mode"):
-            raise UnscopedOperation(f"{self.where(func)} rounds: it is not linear")
-        if func in _VIEWS and any(isinstance(v, dtype) for v in (*args[1:], *kwargs.values())):
-            raise UnscopedOperation(f"{self.where(func)} reads bits as another dtype")
-        if kwargs.get("reduce", "add") not in ("add", "sum"):
-            raise UnscopedOperation(f"{self.where(func)} with reduce={kwargs['reduce']!r}")
-        if _random(func, args, kwargs):
-            raise ValueError(f"{self.where(func)} runs in training mode; call model.eval()")
-
     def require_seen(self, operator: Any, args: tuple) -> None:
         """An operator that runs while none of the model's functions does is out of sight."""
         if not self.handled and any(map(self.probes, args)):
@@ -349,14 +303,6 @@ class Interception(TorchFunctionMode):
                 "network's input, out of sight: a C++ extension or a scripted function runs there"
             )
             raise self.hidden
-
-    def _require_own(self, func: Any, target: Tensor) -> None:
-        """What a run writes into must be its own, not the model's."""
-        written = owner(target)
-        attributes = (v for m in self.model.modules() for v in vars(m).values())
-        states = (*self.model.parameters(), *self.model.buffers(), *_tensors(tuple(attributes)))
-        if any(written is t or written.data_ptr() == t.data_ptr() for t in states):
-            raise UnscopedOperation(f"{self.where(func)} writes into the model's own tensor")
 
     def where(self, func: Any) -> str:
         """The function's name and the module that called it, for messages and tables."""
@@ -404,17 +350,6 @@ def entries(x: Tensor) -> int:
     return len(x)
 
 
-_VIEWS = {Tensor.view, Tensor.view_as}
-
-
 def _tensors(value: Any) -> Iterable[Tensor]:
     values = value if isinstance(value, tuple | list) else (value,)
     return (v for v in values if isinstance(v, Tensor))
-
-
-def _random(func: Any, args: tuple, kwargs: dict) -> bool:
-    """Whether a functional dropout or batch norm was called in its training mode."""
-    name = getattr(func, "__name__", "")
-    if "dropout" in name:
-        return bool(kwargs.get("training", args[2] if len(args) > 2 else True))
-    return name == "batch_norm" and bool(kwargs.get("training", len(args) > 5 and args[5]))

@@ -132,9 +132,7 @@ class Record(Interception):
         for part in decision.values():
             if isinstance(part, Tensor) and part.device != like.device:
                 self.tracer.constant(part)
-        return {
-            k: v.to(like.device) if isinstance(v, Tensor) else v for k, v in decision.items()
-        }
+        return {k: v.to(like.device) if isinstance(v, Tensor) else v for k, v in decision.items()}
 
 
 def _listed(value: Any) -> list[Any]:

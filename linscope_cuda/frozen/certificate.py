@@ -13,7 +13,7 @@ from ..linalg.probes import gaussian, seeded
 from ..rules import UnscopedOperation
 
 if TYPE_CHECKING:
-    from .interpreter import LinearInterpreter
+    from .interpreter import CutOff, LinearInterpreter
 
 
 class CertificateError(RuntimeError):
@@ -102,12 +102,12 @@ def measure(op: LinearInterpreter, generator: torch.Generator) -> Certificate:
     return replace(certificate, errors=certificate.errors | errors)
 
 
-def _hiding(op: LinearInterpreter) -> list[Tensor]:
+def _hiding(op: LinearInterpreter | CutOff) -> list[Tensor]:
     """What the doubled batch subtracts to get F v: an F v far below its last digit is not seen."""
     return [op.residual] if op.storage == "none" else []
 
 
-def quick(op: LinearInterpreter, generator: torch.Generator) -> Certificate:
+def quick(op: LinearInterpreter | CutOff, generator: torch.Generator) -> Certificate:
     """The errors that matter most, in 7 network passes: y0 = f(x0); F x0 + r = y0; F of a
     combination, against the model's own Python; the adjoint. Under "taylor" F a is compared with a
     derivative that passes through no rule, too.
@@ -145,7 +145,12 @@ _ADJOINT = "<F a, F a> = <F^T F a, a>"
 
 
 def _derivative(
-    op: LinearInterpreter, a: Tensor, Fa: Tensor, u: Tensor, Ftu: Tensor, hiding: list[Tensor]
+    op: LinearInterpreter | CutOff,
+    a: Tensor,
+    Fa: Tensor,
+    u: Tensor,
+    Ftu: Tensor,
+    hiding: list[Tensor],
 ) -> tuple[str, float]:
     """How far F is from the model's own derivative, in forward mode; in reverse mode where torch
     has no other, or, as PReLU's at 0, one that chooses otherwise.
@@ -166,7 +171,7 @@ def _dot(a: Tensor, b: Tensor) -> float:
     return (a.double() * b.double()).sum().item()
 
 
-def _probe(op: LinearInterpreter, generator: torch.Generator) -> Tensor:
+def _probe(op: LinearInterpreter | CutOff, generator: torch.Generator) -> Tensor:
     """A random probe of x0's size, orthogonal to it: F x0 is known from y0 and r."""
     x0 = op.x0.double()
     size = x0.norm()

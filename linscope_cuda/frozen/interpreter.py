@@ -93,6 +93,8 @@ class LinearInterpreter(FrozenNetwork):
     - `kwargs`: what else the model is called with; tensors of one sample stand for all.
     - `differentiable`: `output`, `residual` and products carry gradients for the model's weights,
       through the decisions as well. Runs the doubled batch.
+    - `fold`: batch norms' scales go into the convolutions before them: quicker products, for a copy
+      of these weights.
     - `check`: looks for hidden operations, and measures that F and r are what they should be, in
       about 7 passes.
 
@@ -116,6 +118,7 @@ class LinearInterpreter(FrozenNetwork):
         kwargs: Mapping[str, Any] | None = None,
         differentiable: bool = False,
         check: bool = True,
+        fold: bool = True,
     ):
         model = plain_model(model)
         policy = policy if isinstance(policy, Policy) else Policy(policy)
@@ -123,7 +126,7 @@ class LinearInterpreter(FrozenNetwork):
         self.network = Network(model, kwargs, output)
         self.storage = "none" if differentiable else os.fspath(storage)
         self.differentiable = differentiable
-        source, self.tape = self._recorded(policy, x0.detach().clone(), check)
+        source, self.tape = self._recorded(policy, x0.detach().clone(), check, fold)
         super().__init__(source, policy, max_bytes)
         if len(self.output) != 1:
             raise ValueError(
@@ -133,12 +136,13 @@ class LinearInterpreter(FrozenNetwork):
             with torch.no_grad():
                 require_linear(self)
 
-    def _recorded(self, policy: Policy, x0: Tensor, check: bool) -> tuple[Source, Tape]:
+    def _recorded(self, policy: Policy, x0: Tensor, check: bool, fold: bool) -> tuple[Source, Tape]:
         if self.storage == "none":
             kind = Differentiable if self.differentiable else Doubled
             source = kind(self.network, x0, policy, check)
             return source, Tape(self.model, policy, x0, source.output, [])
-        return record(self.network, x0, policy, None if self.storage == "tape" else self.storage)
+        folder = None if self.storage == "tape" else self.storage
+        return record(self.network, x0, policy, folder, fold)
 
     @staticmethod
     def from_tape(
@@ -218,12 +222,12 @@ class LinearInterpreter(FrozenNetwork):
         """The network's calls that depend on its input, in order: function and module."""
         return self.source.recorded().calls
 
-    def cut_off(self, call: int) -> FrozenNetwork:
+    def cut_off(self, call: int) -> CutOff:
         """The interpreter of the network that ends with its call of that number."""
-        return _CutOff(self, call)
+        return CutOff(self, call)
 
 
-class _CutOff(FrozenNetwork):
+class CutOff(FrozenNetwork):
     """The first calls of an interpreter's network, as a network."""
 
     def __init__(self, whole: LinearInterpreter, call: int):

@@ -67,8 +67,8 @@ class Offsets:
         """
 
         def watch(number: int, values: Values) -> None:
-            for offset in self.at.get(number, ()):
-                meet(offset, values[number])
+            for met in self.at.get(number, ()):
+                meet(met, values[number])
 
         return self.line.together([u], watch)[0]
 
@@ -76,8 +76,8 @@ class Offsets:
         """F^T u for one sample and, beside it, the sum over the offsets of F_k^T (q_k c_k)."""
 
         def watch(number: int, values: Values, sums: Values) -> None:
-            for offset in self.at.get(number, ()):
-                sums[number] = sums[number] + contribution(values[number], offset.value)
+            for met in self.at.get(number, ()):
+                sums[number] = sums[number] + contribution(values[number], met.value)
 
         row, gathered = self.line.together([u, torch.zeros_like(u)], watch)
         return row, gathered

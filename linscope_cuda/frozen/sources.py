@@ -13,7 +13,6 @@ from torch import Tensor
 from torch.autograd import Function
 
 from ..capture.doubled_batch import DoubledBatch
-from ..capture.interception import Interception
 from ..capture.model import Network, settings
 from ..capture.record import Record
 from ..capture.stamp import Stamp
@@ -300,26 +299,30 @@ class Differentiable(Doubled):
 
 
 def record(
-    network: Network, x0: Tensor, policy: Policy, folder: str | os.PathLike | None = None
+    network: Network,
+    x0: Tensor,
+    policy: Policy,
+    folder: str | os.PathLike | None = None,
+    fold: bool = True,
 ) -> tuple[Taped, Tape]:
     """A network's program at x0 and its tape, whose decisions lie in the folder's files, if one is
     given.
     """
     files = None if folder is None else Folder(folder)
     run = Record(network.model, policy, *([] if files is None else [files.keep]))
-    source = recorded_by(run, network, x0)
+    source = recorded_by(run, network, x0, fold)
     run.tape.folder = files
     return source, run.tape
 
 
 @torch.no_grad()
-def recorded_by(run: Record, network: Network, x0: Tensor) -> Taped:
+def recorded_by(run: Record, network: Network, x0: Tensor, fold: bool = True) -> Taped:
     """The program that a run of the network writes down."""
     network.stamp.require_same()
     with settings(x0.device, network.compiled):
         output = run.run(network, x0)
     network.stamp.after_run(first=True)
-    return Taped(x0, output, Program(run.line), network.stamp, run)
+    return Taped(x0, output, Program(run.line, fold), network.stamp, run)
 
 
 def _require_own_functions(y: Tensor) -> None:

@@ -3,6 +3,6 @@ network.
 """
 
 from .line import Line as Line
-from .line import Step as Step
-from .line import Value as Value
 from .program import Program as Program
+from .step import Step as Step
+from .step import Value as Value

@@ -1,81 +1,19 @@
-"""A program: a straight line of torch functions from one tensor to one tensor."""
+"""A straight line of torch functions from one tensor to one tensor."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Sequence
 from functools import cached_property
 from typing import Any
 
 import torch
 from torch import Tensor
 
-# Of a step's own value, when it is asked for by number.
-Values = list[Any]
+from .calls import called
+from .lives import Lives
+from .step import Step, Value, leaves, substituted
 
-
-@dataclass(frozen=True)
-class Value:
-    """What a step makes, or the program's input, by its number."""
-
-    number: int
-    shape: tuple[int, ...] = field(compare=False)
-    dtype: torch.dtype = field(compare=False)
-
-    @property
-    def nbytes(self) -> int:
-        return torch.Size(self.shape).numel() * self.dtype.itemsize
-
-    def __repr__(self) -> str:
-        return f"%{self.number}"
-
-
-@dataclass(frozen=True)
-class Step:
-    """One function of earlier values and of constants: `outputs` = function(*args, **kwargs).
-
-    `label` is the network's call that it belongs to, as `calls()` names it; `call` its number.
-    """
-
-    function: Any
-    args: tuple
-    kwargs: dict[str, Any]
-    outputs: tuple[Value | None, ...]
-    label: str = ""
-    call: int = -1
-    single: bool = True  # whether the function returns one tensor, not a tuple
-
-    @property
-    def output(self) -> Value:
-        """Its value, of a function that has one."""
-        return next(v for v in self.outputs if v is not None)
-
-    def operands(self) -> Iterator[Any]:
-        """Values and constant tensors among the arguments, in their order."""
-        return leaves((self.args, self.kwargs))
-
-
-def leaves(value: Any) -> Iterator[Any]:
-    """Values and tensors within nested arguments."""
-    if isinstance(value, Value | Tensor):
-        yield value
-    elif isinstance(value, tuple | list):
-        for v in value:
-            yield from leaves(v)
-    elif isinstance(value, dict):
-        for v in value.values():
-            yield from leaves(v)
-
-
-def substituted(value: Any, given: Callable[[Any], Any]) -> Any:
-    """Nested arguments with `given(v)` for each Value or tensor v."""
-    if isinstance(value, Value | Tensor):
-        return given(value)
-    if isinstance(value, tuple | list):
-        return type(value)([substituted(v, given) for v in value])
-    if isinstance(value, dict):
-        return {k: substituted(v, given) for k, v in value.items()}
-    return value
+Values = list[Any]  # by their numbers
 
 
 class Line:
@@ -89,9 +27,14 @@ class Line:
         self.steps = _needed(steps, output)
 
     def __call__(self, x: Tensor) -> Tensor:
+        # Nothing is differentiated here: torch need not look whether.
+        with torch.no_grad(), torch._C._AutoDispatchBelowAutograd():
+            return self._run(x)
+
+    def _run(self, x: Tensor) -> Tensor:
         values: Values = [None] * self.size
         values[self.input.number] = x
-        for run in self._runs:
+        for run in self._quick:
             run(values)
         return values[self.output.number]
 
@@ -127,12 +70,18 @@ class Line:
         return max([self.input.number, *numbers]) + 1
 
     @cached_property
+    def _quick(self) -> list[Callable[[Values], None]]:
+        return self._runners(writing=True)
+
+    @cached_property
     def _runs(self) -> list[Callable[[Values], None]]:
-        last = {v.number: i for i, s in enumerate(self.steps) for v in s.operands() if isinstance(v, Value)}
-        last[self.output.number] = len(self.steps)
+        return self._runners(writing=False)
+
+    def _runners(self, writing: bool) -> list[Callable[[Values], None]]:
+        lives = Lives(self.input, self.steps, self.output)
         return [
-            _runner(s, [n for n, at in last.items() if at == i])
-            for i, s in enumerate(self.steps)
+            _runner(step, lives.unread(i, step), writing and lives.may_write(i, step))
+            for i, step in enumerate(self.steps)
         ]
 
     def constants(self) -> list[Tensor]:
@@ -146,7 +95,8 @@ class Line:
             made = ", ".join(map(str, filter(None, s.outputs)))
             shape = "x".join(map(str, s.output.shape))
             reads = ", ".join(
-                str(v) if isinstance(v, Value) else "x".join(map(str, v.shape)) or "1" for v in s.operands()
+                str(v) if isinstance(v, Value) else "x".join(map(str, v.shape)) or "1"
+                for v in s.operands()
             )
             rows.append(f"{made:>6} {s.function!s:34} {shape:>16}  {reads:40} {s.label}")
         return "\n".join(rows)
@@ -171,33 +121,35 @@ def _needed(steps: Iterable[Step], output: Value) -> list[Step]:
     return kept[::-1]
 
 
-def _runner(step: Step, spent: list[int]) -> Callable[[Values], None]:
+def _runner(step: Step, spent: list[int], writes: bool) -> Callable[[Values], None]:
     """The step as a function of the table of values; `spent` are those that nobody reads later."""
-    function = step.function
-    args, kwargs = step.args, step.kwargs
+    function, args, kwargs = called(step.function, writes), step.args, step.kwargs
     flat = [(i, a.number) for i, a in enumerate(args) if isinstance(a, Value)]
-    nested = [i for i, a in enumerate(args) if not isinstance(a, Value) and any(isinstance(v, Value) for v in leaves(a))]
-    named = any(isinstance(v, Value) for v in leaves(kwargs))
-    out = [(i, v.number) for i, v in enumerate(step.outputs) if v is not None]
-    single = step.single
-    first = out[0][1] if out else -1
+    nested = [i for i, a in enumerate(args) if isinstance(a, list) and any(map(_is_value, a))]
+    named = any(map(_is_value, leaves(kwargs)))
+    outputs = [(i, v.number) for i, v in enumerate(step.outputs) if v is not None]
+    first, single = outputs[0][1], step.single
 
     def run(values: Values) -> None:
+        def known(v: Any) -> Any:
+            return values[v.number] if isinstance(v, Value) else v
+
         given = list(args)
         for i, number in flat:
             given[i] = values[number]
         for i in nested:
-            given[i] = substituted(args[i], lambda v: values[v.number] if isinstance(v, Value) else v)
-        k = kwargs
-        if named:
-            k = substituted(kwargs, lambda v: values[v.number] if isinstance(v, Value) else v)
-        y = function(*given, **k)
+            given[i] = [known(v) for v in args[i]]
+        y = function(*given, **(substituted(kwargs, known) if named else kwargs))
         if single:
             values[first] = y
         else:
-            for i, number in out:
+            for i, number in outputs:
                 values[number] = y[i]
         for number in spent:
             values[number] = None
 
     return run
+
+
+def _is_value(v: Any) -> bool:
+    return isinstance(v, Value)

@@ -13,8 +13,9 @@ import torch
 from torch import Tensor
 
 from .derivative import push_forward
-from .writer import Writer, device_of, renamed
-from .line import Line, Step, Value, leaves, substituted
+from .line import Line
+from .step import Step, Value, substituted
+from .writer import Writer, device_of, kind, renamed
 
 aten = torch.ops.aten
 linscope = torch.ops.linscope
@@ -63,7 +64,7 @@ class LinearPart:
         # Each value has a step of its own: others may read what this one adds to.
         y = affine.linear(writer, here, lambda v: isinstance(v, Value) and v in asked)
         if y in asked:
-            y = writer.emit(aten.alias.default, y, like=_kind(y))
+            y = writer.emit(aten.alias.default, y, like=kind(y))
         values[step.output.number] = y
 
 
@@ -119,16 +120,14 @@ def _by_derivative(writer: Writer, step: Step, live: Live) -> Value:
             def tensor(v: Any) -> Any:
                 return table[v.number] if isinstance(v, Value) else v
 
-            return step.function(*substituted(step.args, tensor), **substituted(step.kwargs, tensor))
+            return step.function(
+                *substituted(step.args, tensor), **substituted(step.kwargs, tensor)
+            )
 
         steps = given[: len(moving)]
         return push_forward(function, tuple(map(torch.zeros_like, steps)), steps)[1]
 
     return writer.insert(pushed, *moving, *still, device=device_of([step]))[0]
-
-
-def _kind(v: Value) -> tuple[tuple[int, ...], torch.dtype]:
-    return v.shape, v.dtype
 
 
 def _with(**changes: Any) -> Callable[[Writer, Step, Live], Value]:
@@ -143,7 +142,7 @@ def _with(**changes: Any) -> Callable[[Writer, Step, Live], Value]:
                 args[at] = value
             elif name in kwargs:
                 kwargs[name] = value
-        return writer.emit(step.function, *args, like=_kind(step.output), **kwargs)
+        return writer.emit(step.function, *args, like=kind(step.output), **kwargs)
 
     return linear
 
@@ -160,7 +159,7 @@ def _without_constants(*names: str) -> Callable[[Writer, Step, Live], Value]:
                 args[at] = _zeroed(args[at], live)
             elif name in kwargs:
                 kwargs[name] = _zeroed(kwargs[name], live)
-        return writer.emit(step.function, *args, like=_kind(step.output), **kwargs)
+        return writer.emit(step.function, *args, like=kind(step.output), **kwargs)
 
     return linear
 
@@ -182,7 +181,7 @@ def _sum(writer: Writer, step: Step, live: Live) -> Value:
     name = step.function._schema.name.split("::")[1]
     signs = {"add": (1, alpha), "sub": (1, -alpha), "rsub": (-alpha, 1)}[name]
     if live(first) and live(second):
-        return writer.emit(step.function, *step.args, like=_kind(step.output), **step.kwargs)
+        return writer.emit(step.function, *step.args, like=kind(step.output), **step.kwargs)
     x, sign = (first, signs[0]) if live(first) else (second, signs[1])
     return _as(writer, _times(writer, x, sign), step.output)
 
@@ -191,8 +190,8 @@ def _times(writer: Writer, x: Value, factor: Any) -> Value:
     if factor == 1:
         return x
     if factor == -1:
-        return writer.emit(aten.neg.default, x, like=_kind(x))
-    return writer.emit(aten.mul.Tensor, x, factor, like=_kind(x))
+        return writer.emit(aten.neg.default, x, like=kind(x))
+    return writer.emit(aten.mul.Tensor, x, factor, like=kind(x))
 
 
 def _as(writer: Writer, x: Value, like: Value) -> Value:
@@ -200,7 +199,7 @@ def _as(writer: Writer, x: Value, like: Value) -> Value:
     if x.dtype != like.dtype:
         x = writer.emit(aten._to_copy.default, x, like=(x.shape, like.dtype), dtype=like.dtype)
     if x.shape != like.shape:
-        x = writer.emit(aten.expand.default, x, list(like.shape), like=_kind(like))
+        x = writer.emit(aten.expand.default, x, list(like.shape), like=kind(like))
     return x
 
 
@@ -221,12 +220,11 @@ def _convolution_offset(step: Step, live: Live) -> Tensor | None:
 
 
 def _batch_norm(writer: Writer, step: Step, live: Live) -> Value:
-    x, weight, _, mean, variance = step.args[:5]
-    eps = step.args[-1] if len(step.args) < 9 else step.args[7]
+    x, weight, _, _, variance, *_, eps = step.args[:8]
     scale = (variance + eps).rsqrt()
     scale = scale if weight is None else scale * weight
     scale = scale.to(x.dtype).view(-1, *[1] * (len(x.shape) - 2))
-    return writer.emit(aten.mul.Tensor, x, scale, like=_kind(step.output))
+    return writer.emit(aten.mul.Tensor, x, scale, like=kind(step.output))
 
 
 def _channel_offset(step: Step, live: Live) -> Tensor:
@@ -250,7 +248,7 @@ def _product_sum(product: Any = None) -> Affine:
             return _as(writer, _times(writer, c, step.kwargs.get("beta", 1)), step.output)
         if live(c) or product is None:
             return _without_constants("self")(writer, step, live)
-        y = writer.emit(product, a, b, like=_kind(step.output))
+        y = writer.emit(product, a, b, like=kind(step.output))
         return _times(writer, y, step.kwargs.get("alpha", 1))
 
     def offset(step: Step, live: Live) -> Tensor | None:
@@ -329,4 +327,3 @@ AFFINE: dict[Any, Affine] = {
     linscope.gate_frozen.default: Affine(_with(shift=0.0), _gate_offset),
     linscope.instance_norm_frozen.default: Affine(_with(mean=None, shift=None), _channel_offset),
 }
-

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from .batched import batched
+from .folded import folded
 from .line import Line
 from .linear_part import LinearPart
 from .memory import peak_bytes
@@ -26,8 +27,9 @@ class Program:
     >>> op.program.T(u)    # op.transpose(u)
     """
 
-    def __init__(self, line: Line):
+    def __init__(self, line: Line, fold: bool = False):
         self.line = line
+        self.fold = fold  # scales of channels into the convolutions before them, in `linear`
         self._of_size: dict[int, Line] = {}
 
     @torch.no_grad()
@@ -47,7 +49,8 @@ class Program:
     @cached_property
     def linear(self) -> Program:
         """F x alone, without what the steps add."""
-        return Program(LinearPart(self.line).line)
+        line = simplified(LinearPart(self.line).line)
+        return Program(folded(line) if self.fold else line)
 
     @cached_property
     def T(self) -> Program:
@@ -55,12 +58,14 @@ class Program:
 
         NoTranspose, naming the call, for a function that torch cannot differentiate.
         """
-        return Program(transposed(LinearPart(self.line).line))
+        return Program(transposed(self.linear.line))
 
     @property
     def nbytes(self) -> int:
-        """Of the constants that the steps hold, weights and decisions among them."""
-        return sum({t.untyped_storage()._cdata: t.nbytes for t in self.line.constants()}.values())
+        """Of the constants that the steps hold: weights, decisions, and folded weights."""
+        held = (*self.line.constants(), *self.linear.line.constants())
+        storages = {t.untyped_storage()._cdata: t.untyped_storage().nbytes() for t in held}
+        return sum(storages.values())
 
     @property
     def peak_bytes(self) -> int:

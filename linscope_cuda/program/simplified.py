@@ -6,8 +6,9 @@ from typing import Any
 
 import torch
 
+from .line import Line
+from .step import Step, Value
 from .writer import Writer
-from .line import Line, Step, Value
 
 aten = torch.ops.aten
 
@@ -25,18 +26,22 @@ def simplified(program: Line) -> Line:
     for step in program.steps:
         if step.function is aten.alias.default:
             source = step.args[0]  # a constant's name is not needed, either
-            known[step.output.number] = known[source.number] if isinstance(source, Value) else source
+            known[step.output.number] = (
+                known[source.number] if isinstance(source, Value) else source
+            )
         elif step.function is aten.permute.default and _in_order(step):
             known[step.output.number] = known[step.args[0].number]
         elif step.function in _SHAPES and isinstance(_named(step, known), Value):
-            source = known[step.args[0].number]
+            source: Value = known[step.args[0].number]
             source = shaped.get(source.number, source)
             out = step.output
             if source.shape == out.shape:
                 known[out.number] = source
                 continue
             writer.label, writer.call = step.label, step.call
-            new = writer.emit(aten.reshape.default, source, list(out.shape), like=(out.shape, out.dtype))
+            new = writer.emit(
+                aten.reshape.default, source, list(out.shape), like=(out.shape, out.dtype)
+            )
             shaped[new.number], known[out.number] = source, new
         else:
             writer.copy(step, known)

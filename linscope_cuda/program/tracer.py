@@ -11,29 +11,18 @@ from __future__ import annotations
 import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from .line import Line, Step, Value, leaves, substituted
+from .line import Line
+from .step import Step, Value, leaves, substituted
+from .storage import Storage, Untraceable
+from .views import Geometry, View, each_view, geometry
 
 aten = torch.ops.aten
-
-
-class Untraceable(NotImplementedError):
-    """An operator that cannot be written as a function of values; the message names it."""
-
-
-class Geometry(NamedTuple):
-    """Where a tensor lies in its storage."""
-
-    shape: tuple[int, ...]
-    stride: tuple[int, ...]
-    offset: int
-    dtype: torch.dtype
 
 
 class Held:
@@ -41,26 +30,7 @@ class Held:
 
     def __init__(self, tensor: Tensor):
         self.tensor = tensor
-
-
-@dataclass
-class _View:
-    """A tensor as a function of another one of the same storage."""
-
-    parent: Geometry
-    function: Any  # None: no function is known, it takes entries from their places
-    args: tuple
-
-
-@dataclass
-class _Storage:
-    """What lies in a storage: a value or, while it is None, constants."""
-
-    whole: Geometry
-    value: Value | None = None
-    views: dict[Geometry, _View] = field(default_factory=dict)
-    # Values of views since the last write.
-    seen: dict[Geometry, Value] = field(default_factory=dict)
+        self.shape, self.dtype = tensor.shape, tensor.dtype
 
 
 class Tracer(TorchDispatchMode):
@@ -78,7 +48,7 @@ class Tracer(TorchDispatchMode):
         self.count = 0  # values so far
         self.label, self.call = "", -1  # of the steps to come
         self.paused = False
-        self.storages: dict[int, _Storage] = {}
+        self.storages: dict[int, Storage] = {}
         self.held: dict[int, list[Held]] = {}  # by their storages, which they keep alive
 
     # ---- The ends ----
@@ -122,37 +92,26 @@ class Tracer(TorchDispatchMode):
         storage = self._storage(t)
         if storage is None or storage.value is None:
             return None
-        return self._seen(storage, _geometry(t))
+        return storage.read(geometry(t), self._step)
 
     def assign(self, t: Tensor, value: Value | None) -> None:
         """Lets a tensor in memory of its own stand for a value."""
         key = t.untyped_storage()._cdata
         if key not in self.storages:
             weakref.finalize(t.untyped_storage(), self.storages.pop, key, None)
-        self.storages[key] = _Storage(_geometry(t), value)
+        self.storages[key] = Storage(geometry(t), value)
 
-    def _storage(self, t: Tensor) -> _Storage | None:
+    def _storage(self, t: Tensor) -> Storage | None:
         return self.storages.get(t.untyped_storage()._cdata) if t.layout == torch.strided else None
 
-    def _seen(self, storage: _Storage, at: Geometry) -> Value | None:
-        if at == storage.whole or storage.value is None:
-            return storage.value
-        if at not in storage.seen:
-            view = storage.views.get(at) or _View(storage.whole, None, ())
-            parent = self._seen(storage, view.parent)
-            if view.function is None:
-                flat = self._reshaped(parent, [-1])
-                function, parent, args = aten.index.Tensor, flat, ([_places(view.parent, at)],)
-            else:
-                function, args = view.function, view.args
-            made = self._emit(function, (parent, *args), {}, [(at.shape, at.dtype)])
-            storage.seen[at] = made[0]
-        return storage.seen[at]
+    def _storage_of(self, t: Tensor) -> Storage:
+        """A storage, of constants so far if it is not known."""
+        if self._storage(t) is None:
+            self.assign(t if t._base is None else t._base, None)
+        return self.storages[t.untyped_storage()._cdata]
 
-    def _reshaped(self, value: Any, shape: list[int]) -> Value:
-        size = torch.Size(value.shape).numel()
-        like = [((size,) if shape == [-1] else tuple(shape), value.dtype)]
-        return self._emit(aten.reshape.default, (value, shape), {}, like)[0]
+    def _step(self, function: Any, args: tuple, like: tuple[tuple[int, ...], torch.dtype]) -> Value:
+        return self._emit(function, args, {}, [like])[0]
 
     def _value(self, shape: tuple[int, ...], dtype: torch.dtype) -> Value:
         self.count += 1
@@ -224,24 +183,24 @@ class Tracer(TorchDispatchMode):
 
     def _note_views(self, func, args, kwargs, result) -> None:
         base = args[0]
-        storage = self._storage(base)
-        if storage is None:  # constants, so far
-            self.assign(base if base._base is None else base._base, None)
-            storage = self._storage(base)
-        assert storage is not None
-        for t, function, rest in _each_view(func, args, kwargs, result):
-            at, parent = _geometry(t), _geometry(base)
+        storage = self._storage_of(base)
+        for t, function, rest in each_view(func, args, kwargs, result):
+            at, parent = geometry(t), geometry(base)
             if at in (parent, storage.whole) or at in storage.views:
                 continue
-            storage.views[at] = _View(parent, function, rest)
-            self._seen(storage, at)
+            storage.views[at] = View(parent, function, rest)
+            storage.read(at, self._step)
 
     # ---- Writes ----
 
     def _run_writing(self, func, written, args, kwargs):
         if torch.Tag.inplace_view in func.tags:
             return self._reshape(func, args, kwargs)
-        named = [(i, a.name) for i, (a, w) in enumerate(zip(func._schema.arguments, written)) if w]
+        named = [
+            (i, a.name)
+            for i, (a, w) in enumerate(zip(func._schema.arguments, written, strict=True))
+            if w
+        ]
         targets = [args[i] if i < len(args) else kwargs[name] for i, name in named]
         for target in leaves(targets):
             self._keep(target)
@@ -282,62 +241,17 @@ class Tracer(TorchDispatchMode):
             like = [(value.shape, target.dtype)]
             (value,) = self._emit(aten._to_copy.default, (value,), {"dtype": target.dtype}, like)
         if value.shape != shape:
-            like = [(shape, target.dtype)]
-            (value,) = self._emit(aten.expand.default, (value, list(shape)), {}, like)
+            value = self._step(aten.expand.default, (value, list(shape)), (shape, target.dtype))
         return value
 
     def _write(self, target: Tensor, after: Value | None) -> None:
         """`after` is what the target holds from now on, and with it all that lies there."""
-        storage, at = self._storage(target), _geometry(target)
-        if storage is None:
-            self.assign(target if target._base is None else target._base, None)
-            storage = self._storage(target)
-        assert storage is not None
-        if at == storage.whole:
-            storage.value, storage.seen = after, {}
-            return
-        if after is None and storage.value is None:
-            return
-        part: Any = self._snapshot(target) if after is None else after
-        kept, here = after, at
-        while here != storage.whole:
-            view = storage.views.get(here) or _View(storage.whole, None, ())
-            parent = view.parent
-            before: Any = self._seen(storage, parent)
-            if before is None:
-                before = self._snapshot(target.as_strided(*self._absolute(parent)))
-            part = self._put(view, here, before, part)
-            here = parent
-        storage.value, storage.seen = part, {}
-        if kept is not None:
-            storage.seen[at] = kept
 
-    @staticmethod
-    def _absolute(at: Geometry) -> tuple:
-        return at.shape, at.stride, at.offset
+        def snapshot(at: Geometry) -> Held:
+            with self.pause():
+                return self._hold(target.as_strided(at.shape, at.stride, at.offset).clone())
 
-    def _snapshot(self, t: Tensor) -> Held:
-        with self.pause():
-            return self._hold(t.clone())
-
-    def _put(self, view: _View, at: Geometry, whole: Any, part: Any) -> Value:
-        """The viewed tensor with `part` in place of what the view shows."""
-        parent = view.parent
-        like = [(parent.shape, parent.dtype)]
-        if view.function is None:
-            whole = whole.tensor.reshape(-1) if isinstance(whole, Held) else self._reshaped(whole, [-1])
-            args = (whole, [_places(parent, at)], part)
-            flat = self._emit(aten.index_put.default, args, {}, [((whole.numel() if isinstance(whole, Tensor) else whole.shape[0],), parent.dtype)])[0]
-            return self._reshaped(flat, list(parent.shape))
-        if view.function in _SCATTERS:
-            args = (whole, part, *view.args)
-            return self._emit(_SCATTERS[view.function], args, {}, like)[0]
-        if view.function in _ORDERS:
-            back = _ORDERS[view.function](len(parent.shape), *view.args)
-            return self._emit(aten.permute.default, (part, back), {}, like)[0]
-        if view.function in _RESHAPES:
-            return self._emit(aten.reshape.default, (part, list(parent.shape)), {}, like)[0]
-        raise Untraceable(f"a write into what {view.function} shows")
+        self._storage_of(target).write(geometry(target), after, self._step, snapshot)
 
     def _keep(self, target: Tensor) -> None:
         """Before a write: constants that steps hold stay what they were."""
@@ -354,91 +268,14 @@ class Tracer(TorchDispatchMode):
         return result
 
 
-def _geometry(t: Tensor) -> Geometry:
-    return Geometry(tuple(t.shape), tuple(t.stride()), t.storage_offset(), t.dtype)
-
-
 def _listed(result: Any) -> list:
     return list(result) if isinstance(result, tuple | list) else [result]
-
-
-def _each_view(func, args, kwargs, result) -> Iterator[tuple[Tensor, Any, tuple]]:
-    """The views that a function returns, each with a function of one result and its arguments."""
-    bound = list(args[1:])
-    for a in func._schema.arguments[len(args) :]:
-        if not a.kwarg_only:
-            bound.append(kwargs.get(a.name, a.default_value))
-    if not isinstance(result, tuple | list):
-        if func is aten.as_strided.default:
-            like = _occupied(args[0]) == _occupied(result)
-            yield result, *((aten.view.default, (list(result.shape),)) if like else (None, ()))
-            return
-        if func is aten.slice.Tensor:
-            dim, *ends = bound
-            bound = [dim, *slice(*ends).indices(args[0].shape[dim])]
-        yield result, func, tuple(bound)
-        return
-    dim = bound[-1] % args[0].dim()
-    start = 0
-    for i, t in enumerate(result):
-        if func is aten.unbind.int:
-            yield t, aten.select.int, (dim, i)
-            continue
-        length = t.shape[dim]
-        yield t, aten.slice.Tensor, (dim, start, start + length)
-        start += length
-
-
-def _occupied(t: Tensor) -> tuple:
-    """Where a tensor's entries lie, in their order."""
-    return t.storage_offset(), [
-        (n, step) for n, step in zip(t.shape, t.stride(), strict=True) if n != 1
-    ]
-
-
-def _places(parent: Geometry, at: Geometry) -> Tensor:
-    """Which entries of the flattened parent lie where `at` says."""
-    size = torch.Size(parent.shape).numel()
-    numbers = torch.empty_strided(parent.shape, parent.stride, dtype=torch.int64)
-    numbers.copy_(torch.arange(size).reshape(parent.shape))
-    return numbers.as_strided(at.shape, at.stride, at.offset - parent.offset).clone()
-
-
-def _inverse(order: list[int]) -> list[int]:
-    return sorted(range(len(order)), key=order.__getitem__)
-
-
-def _swapped(dims: int, a: int, b: int) -> list[int]:
-    order = list(range(dims))
-    order[a], order[b] = order[b], order[a]
-    return order
 
 
 # What takes of a tensor its shape and kind alone.
 _FACTORIES = {
     *(aten.zeros_like, aten.ones_like, aten.full_like, aten.empty_like),
     *(aten.new_zeros, aten.new_ones, aten.new_full, aten.new_empty, aten.new_empty_strided),
-}
-
-# What writes into a view of a tensor, as a function of the tensor.
-_SCATTERS = {
-    aten.slice.Tensor: aten.slice_scatter.default,
-    aten.select.int: aten.select_scatter.default,
-    aten.diagonal.default: aten.diagonal_scatter.default,
-}
-_ORDERS = {
-    aten.permute.default: lambda dims, order: _inverse([d % dims for d in order]),
-    aten.transpose.int: _swapped,
-    aten.t.default: lambda dims: list(range(dims))[::-1],
-}
-_RESHAPES = {
-    aten.view.default,
-    aten._unsafe_view.default,
-    aten._reshape_alias.default,
-    aten.unsqueeze.default,
-    aten.squeeze.default,
-    aten.squeeze.dim,
-    aten.squeeze.dims,
 }
 
 

@@ -6,22 +6,19 @@ linear function does not depend on where it is taken.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
 import torch
 
-from .writer import Writer, device_of, renamed
-from .linear_part import Live, live_values
-from .line import Line, Step, Value, leaves, substituted
+from .line import Line
+from .linear_part import live_values
+from .step import Step, Value, leaves, substituted
+from .transpositions import RULES
+from .writer import Writer, device_of, kind
 
 aten = torch.ops.aten
-linscope = torch.ops.linscope
-
-# (writer, step, u, live) -> pairs of an argument's value and what of u comes back to it. The step's
-# constants have the writer's names already; the arguments that are live, those of the program.
-Rule = Callable[[Writer, Step, Value, Live], Iterator[tuple[Value, Value]]]
 
 
 def transposed(program: Line) -> Line:
@@ -47,7 +44,9 @@ class Transposition:
         self.live = live_values(program)
         self.device = device_of(program.steps)
         self.meets: dict[int, Value] = {}
-        start = self.meets[program.output.number] = writer.value(program.output.shape, program.output.dtype)
+        start = self.meets[program.output.number] = writer.value(
+            program.output.shape, program.output.dtype
+        )
         self.known: dict[int, Value] = {}
         for step in program.steps:
             if not any(map(self.live, step.outputs)):
@@ -58,7 +57,13 @@ class Transposition:
                 self._reverse(step)
         end = self.meets.get(program.input.number)
         if end is None:
-            end = writer.emit(aten.zeros.default, list(program.input.shape), like=_kind(program.input), dtype=program.input.dtype, device=self.device)
+            end = writer.emit(
+                aten.zeros.default,
+                list(program.input.shape),
+                like=kind(program.input),
+                dtype=program.input.dtype,
+                device=self.device,
+            )
         self.line = writer.line(start, end)
 
     def _reverse(self, step: Step) -> None:
@@ -69,24 +74,36 @@ class Transposition:
         def named(v: Any) -> Any:
             return self.known[v.number] if isinstance(v, Value) and not self.live(v) else v
 
-        given = Step(**{**vars(step), "args": substituted(step.args, named), "kwargs": substituted(step.kwargs, named)})
+        given = Step(
+            **{
+                **vars(step),
+                "args": substituted(step.args, named),
+                "kwargs": substituted(step.kwargs, named),
+            }
+        )
         rule = RULES.get(step.function)
         real = not any(v.dtype.is_complex for v in leaves((step.args, step.outputs)))
-        if rule is not None and step.single and real:
-            back = rule(self.writer, given, us[0], self.live)
+        only = us[0]
+        if rule is not None and step.single and real and only is not None:
+            back = rule(self.writer, given, only, self.live)
         else:
             back = self._by_derivative(given, us)
         for value, u in back:
             before = self.meets.get(value.number)
             if before is not None:
-                u = self.writer.emit(aten.add.Tensor, before, u, like=_kind(value))
+                u = self.writer.emit(aten.add.Tensor, before, u, like=kind(value))
             self.meets[value.number] = u
 
     def _by_derivative(self, step: Step, us: list[Value | None]) -> Iterator[tuple[Value, Value]]:
         inputs = list({v.number: v for v in step.operands() if self.live(v)}.values())
         at = {v.number: i for i, v in enumerate(inputs)}
         outputs = [i for i, u in enumerate(us) if u is not None]
-        constants = list({v.number: v for v in step.operands() if isinstance(v, Value) and not self.live(v)}.values())
+        asked = [u for u in us if u is not None]
+        constants = list(
+            {
+                v.number: v for v in step.operands() if isinstance(v, Value) and not self.live(v)
+            }.values()
+        )
 
         def f(values: dict[int, Any], *xs: torch.Tensor) -> tuple[torch.Tensor, ...]:
             def given(v: Any) -> Any:
@@ -103,10 +120,9 @@ class Transposition:
             zeros = [
                 torch.zeros((), dtype=v.dtype, device=self.device).expand(v.shape) for v in inputs
             ]
-            _, back = torch.func.vjp(partial(f, values), *zeros)
+            _, back, *_ = torch.func.vjp(partial(f, values), *zeros)
             return back(tuple(given[: len(outputs)]))
 
-        asked = [us[i] for i in outputs]
         try:
             found = self.writer.insert(pull_back, *asked, *constants, device=self.device)
         except (RuntimeError, NotImplementedError) as error:
@@ -119,240 +135,3 @@ class Transposition:
 
 def _line(error: Exception) -> str:
     return str(error).partition("\n")[0]
-
-
-def _kind(v: Value) -> tuple[tuple[int, ...], torch.dtype]:
-    return v.shape, v.dtype
-
-
-def _to(writer: Writer, u: Value, like: Value) -> Value:
-    """u summed where `like` was broadcast, in its shape and dtype."""
-    if u.shape != like.shape:
-        ahead = len(u.shape) - len(like.shape)
-        dims = [
-            *range(ahead),
-            *(i + ahead for i, n in enumerate(like.shape) if n == 1 and u.shape[i + ahead] != 1),
-        ]
-        if dims:
-            shape = [1 if i in dims else n for i, n in enumerate(u.shape)]
-            u = writer.emit(aten.sum.dim_IntList, u, dims, True, like=(shape, u.dtype))
-        if u.shape != like.shape:
-            u = writer.emit(aten.reshape.default, u, list(like.shape), like=(like.shape, u.dtype))
-    return _cast(writer, u, like.dtype)
-
-
-def _cast(writer: Writer, u: Value, dtype: torch.dtype) -> Value:
-    if u.dtype == dtype:
-        return u
-    return writer.emit(aten._to_copy.default, u, like=(u.shape, dtype), dtype=dtype)
-
-
-def _same(writer: Writer, step: Step, u: Value, live: Live):
-    """A function that is its own transpose."""
-    x, *rest = step.args
-    yield x, writer.emit(step.function, u, *rest, like=_kind(x), **step.kwargs)
-
-
-def _product(writer: Writer, step: Step, u: Value, live: Live):
-    at = 0 if live(step.args[0]) else 1
-    x, factor = step.args[at], step.args[1 - at]
-    yield x, _to(writer, writer.emit(step.function, u, factor, like=_kind(u)), x)
-
-
-def _quotient(writer: Writer, step: Step, u: Value, live: Live):
-    yield step.args[0], _to(writer, writer.emit(step.function, u, step.args[1], like=_kind(u)), step.args[0])
-
-
-def _sum(writer: Writer, step: Step, u: Value, live: Live):
-    alpha = step.args[2] if len(step.args) > 2 else step.kwargs.get("alpha", 1)
-    name = step.function._schema.name.split("::")[1]
-    for x, sign in zip(step.args, {"add": (1, alpha), "sub": (1, -alpha)}[name], strict=False):
-        if not live(x):
-            continue
-        part = _to(writer, u, x)
-        if sign == -1:
-            part = writer.emit(aten.neg.default, part, like=_kind(x))
-        elif sign != 1:
-            part = writer.emit(aten.mul.Tensor, part, sign, like=_kind(x))
-        yield x, part
-
-
-def _convolution(writer: Writer, step: Step, u: Value, live: Live):
-    x, weight, bias, stride, padding, dilation, transposed, more, groups = step.args
-    if not live(x):
-        raise NotImplementedError
-    kernel, size = weight.shape[2:], u.shape[2:]
-    extra = [0] * len(kernel)
-    if not transposed:  # what the strides left over at the end
-        extra = [
-            n - ((m - 1) * s - 2 * p + d * (k - 1) + 1)
-            for n, m, s, p, d, k in zip(x.shape[2:], size, stride, padding, dilation, kernel, strict=True)
-        ]
-    args = (weight, None, stride, padding, dilation, not transposed, extra, groups)
-    yield x, writer.emit(aten.convolution.default, u, *args, like=_kind(x))
-
-
-def _matrix_product(writer: Writer, step: Step, u: Value, live: Live):
-    a, b = step.args
-    if live(a):
-        yield a, writer.emit(step.function, u, _matrix(writer, b), like=_kind(a))
-    if live(b):
-        yield b, writer.emit(step.function, _matrix(writer, a), u, like=_kind(b))
-
-
-def _matrix(writer: Writer, m: Any) -> Any:
-    """A constant matrix, or matrices, transposed."""
-    if isinstance(m, Value):
-        shape = (*m.shape[:-2], m.shape[-1], m.shape[-2])
-        return writer.emit(aten.transpose.int, m, -2, -1, like=(shape, m.dtype))
-    return m.transpose(-2, -1)
-
-
-def _shape(writer: Writer, step: Step, u: Value, live: Live):
-    x = step.args[0]
-    yield x, writer.emit(aten.reshape.default, u, list(x.shape), like=_kind(x))
-
-
-def _order(writer: Writer, step: Step, u: Value, live: Live):
-    x, *rest = step.args
-    dims = len(x.shape)
-    order = list(range(dims))
-    if step.function is aten.permute.default:
-        order = [d % dims for d in rest[0]]
-    elif step.function is aten.transpose.int:
-        a, b = (d % dims for d in rest) if dims else (0, 0)
-        order[a], order[b] = order[b], order[a]
-    else:
-        order.reverse()
-    back = sorted(range(dims), key=order.__getitem__)
-    yield x, writer.emit(aten.permute.default, u, back, like=_kind(x))
-
-
-def _expand(writer: Writer, step: Step, u: Value, live: Live):
-    yield step.args[0], _to(writer, u, step.args[0])
-
-
-def _copy(writer: Writer, step: Step, u: Value, live: Live):
-    yield step.args[0], _cast(writer, u, step.args[0].dtype)
-
-
-def _cat(writer: Writer, step: Step, u: Value, live: Live):
-    parts, *dim = step.args
-    at = (dim[0] if dim else step.kwargs.get("dim", 0)) % len(u.shape)
-    start = 0
-    for part in parts:
-        if tuple(part.shape) == (0,):
-            continue
-        end = start + part.shape[at]
-        if live(part):
-            yield part, writer.emit(aten.slice.Tensor, u, at, start, end, like=_kind(part))
-        start = end
-
-
-def _stack(writer: Writer, step: Step, u: Value, live: Live):
-    parts, *dim = step.args
-    at = (dim[0] if dim else step.kwargs.get("dim", 0)) % len(u.shape)
-    for i, part in enumerate(parts):
-        if live(part):
-            yield part, writer.emit(aten.select.int, u, at, i, like=_kind(part))
-
-
-def _slice(writer: Writer, step: Step, u: Value, live: Live):
-    x, *rest = step.args
-    names = ("dim", "start", "end", "step")
-    given = {"dim": 0, "start": None, "end": None, "step": 1, **step.kwargs, **dict(zip(names, rest, strict=False))}
-    size = x.shape[given["dim"]]
-    start, end, stride = slice(given["start"], given["end"], given["step"]).indices(size)
-    args = (list(x.shape), given["dim"], start, end, stride)
-    yield x, writer.emit(aten.slice_backward.default, u, *args, like=_kind(x))
-
-
-def _slice_backward(writer: Writer, step: Step, u: Value, live: Live):
-    x, _, *where = step.args
-    yield x, writer.emit(aten.slice.Tensor, u, *where, like=_kind(x))
-
-
-def _select(writer: Writer, step: Step, u: Value, live: Live):
-    x, dim, index = step.args
-    yield x, writer.emit(aten.select_backward.default, u, list(x.shape), dim, index, like=_kind(x))
-
-
-def _select_backward(writer: Writer, step: Step, u: Value, live: Live):
-    x, _, *where = step.args
-    yield x, writer.emit(aten.select.int, u, *where, like=_kind(x))
-
-
-def _total(writer: Writer, step: Step, u: Value, live: Live):
-    """sum and mean, of all or of some dimensions."""
-    x = step.args[0]
-    dims = [d % len(x.shape) for d in (step.args[1] or ())] if len(step.args) > 1 else []
-    dims = dims or list(range(len(x.shape)))
-    kept = [1 if i in dims else n for i, n in enumerate(x.shape)]
-    u = _cast(writer, u, x.dtype)
-    if u.shape != tuple(kept):
-        u = writer.emit(aten.reshape.default, u, kept, like=(kept, u.dtype))
-    y = writer.emit(aten.expand.default, u, list(x.shape), like=_kind(x))
-    if step.function in (aten.mean.default, aten.mean.dim):
-        count = torch.Size([x.shape[d] for d in dims]).numel()
-        y = writer.emit(aten.div.Scalar, y, count, like=_kind(x))
-    yield x, y
-
-
-def _pool(writer: Writer, step: Step, u: Value, live: Live):
-    x, winners, *window = step.args
-    args = (winners, list(x.shape[2:]), *window)
-    yield x, writer.emit(linscope.max_pool2d_frozen_transpose.default, u, *args, like=_kind(x))
-
-
-def _pool_transpose(writer: Writer, step: Step, u: Value, live: Live):
-    x, winners, _, *window = step.args
-    yield x, writer.emit(linscope.max_pool2d_frozen.default, u, winners, *window, like=_kind(x))
-
-
-# A slope, kept or computed anew, times what comes first: torch has no derivative of most of these.
-_SLOPES = [
-    getattr(aten, f"{name}_backward").default
-    for name in (
-        *("silu", "gelu", "sigmoid", "tanh", "hardswish", "hardsigmoid", "elu", "leaky_relu"),
-        *("threshold", "hardtanh", "softplus", "mish", "log_sigmoid", "softshrink", "hardshrink"),
-    )
-    if hasattr(aten, f"{name}_backward") and "default" in getattr(aten, f"{name}_backward").overloads()
-]
-
-RULES: dict[Any, Rule] = {
-    aten.convolution.default: _convolution,
-    **dict.fromkeys([aten.mul.Tensor, aten.mul.Scalar], _product),
-    **dict.fromkeys([aten.div.Tensor, aten.div.Scalar], _quotient),
-    **dict.fromkeys([aten.add.Tensor, aten.sub.Tensor], _sum),
-    **dict.fromkeys([aten.mm.default, aten.bmm.default], _matrix_product),
-    **dict.fromkeys(
-        [
-            *(aten.view.default, aten._unsafe_view.default, aten._reshape_alias.default),
-            *(aten.reshape.default, aten.unsqueeze.default, aten.squeeze.default),
-            *(aten.squeeze.dim, aten.squeeze.dims),
-        ],
-        _shape,
-    ),
-    **dict.fromkeys([aten.permute.default, aten.transpose.int, aten.t.default], _order),
-    aten.expand.default: _expand,
-    **dict.fromkeys([aten.clone.default, aten._to_copy.default, aten.alias.default], _copy),
-    aten.cat.default: _cat,
-    aten.stack.default: _stack,
-    aten.slice.Tensor: _slice,
-    aten.slice_backward.default: _slice_backward,
-    aten.select.int: _select,
-    aten.select_backward.default: _select_backward,
-    **dict.fromkeys(
-        [aten.sum.default, aten.sum.dim_IntList, aten.mean.default, aten.mean.dim], _total
-    ),
-    **dict.fromkeys(
-        [
-            *(aten.neg.default, linscope.relu_frozen.default, linscope.clamp_frozen.default),
-            *(linscope.gate_frozen.default, linscope.instance_norm_frozen.default),
-        ],
-        _same,
-    ),
-    **dict.fromkeys(_SLOPES, _same),
-    linscope.max_pool2d_frozen.default: _pool,
-    linscope.max_pool2d_frozen_transpose.default: _pool_transpose,
-}

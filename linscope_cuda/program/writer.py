@@ -8,7 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .line import Line, Step, Value, substituted
+from .line import Line
+from .step import Step, Value, substituted
 from .tracer import Tracer
 
 Kind = tuple[Sequence[int], torch.dtype]  # of a value: its shape and dtype
@@ -37,9 +38,7 @@ class Writer:
         args, kwargs = renamed(changes.get("args", step.args), known), renamed(step.kwargs, known)
         function = changes.get("function", step.function)
         outputs = tuple(None if v is None else self.value(v.shape, v.dtype) for v in step.outputs)
-        self.steps.append(
-            Step(function, args, kwargs, outputs, step.label, step.call, step.single)
-        )
+        self.steps.append(Step(function, args, kwargs, outputs, step.label, step.call, step.single))
         for old, new in zip(step.outputs, outputs, strict=True):
             if old is not None and new is not None:
                 known[old.number] = new
@@ -52,7 +51,7 @@ class Writer:
         zeros = [torch.zeros(v.shape, dtype=v.dtype, device=device) for v in inputs]
         with torch.no_grad(), tracer:
             made = f(*map(tracer.input, zeros))
-        made = made if isinstance(made, tuple | list) else [made]
+        made = list(made) if isinstance(made, tuple | list) else [made]
         steps, given, values = tracer.lines(made)
         known = {v.number: w for v, w in zip(given, inputs, strict=True)}
         for step in steps:
@@ -61,6 +60,11 @@ class Writer:
 
     def line(self, input: Value, output: Value) -> Line:
         return Line(input, self.steps, output)
+
+
+def kind(v: Value) -> Kind:
+    """What a value is like."""
+    return v.shape, v.dtype
 
 
 def renamed(value: Any, known: dict[int, Value]) -> Any:

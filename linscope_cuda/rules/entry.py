@@ -9,8 +9,6 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-from torch import Tensor
-
 from .checking import beyond
 
 Rule = Callable[..., Any]  # (freeze, *args, **kwargs) -> y

@@ -4,10 +4,8 @@ it.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
-from numbers import Number
 from typing import Any
 
 import torch

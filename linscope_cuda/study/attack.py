@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..capture.model import settings
 from ..frozen.interpreter import LinearInterpreter
 from ..rules.policy import Policy
 from .ledger import Ledger, ledger
@@ -73,7 +74,7 @@ def fgsm(
 
 
 def _sign(op: LinearInterpreter, label: int) -> Tensor:
-    with torch.enable_grad(), op.network.settings(op.device):
+    with torch.enable_grad(), settings(op.device, op.network.compiled):
         x = op.x0.clone().requires_grad_()
         scores = op.network(x.clone())  # a network may write into its input
         loss = F.cross_entropy(scores, torch.tensor([label], device=op.device))

@@ -6,11 +6,11 @@ import sys
 
 import pytest
 import torch
+from linscope_cuda.frozen.memory import Meter, peak_bytes
 from networks import Image, Spellings, build, example
 from torch import nn
 
 import linscope_cuda as ls
-from linscope_cuda.frozen.memory import Meter, peak_bytes
 from linscope_cuda.zoo import networks
 
 MIB = 2**20

@@ -16,6 +16,7 @@ FLOORS = [
     "files",
     "linalg",
     "operators",
+    "program",
     "rules",
     "capture",
     "frozen",

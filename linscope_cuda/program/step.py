@@ -1,0 +1,74 @@
+"""A step of a straight line: one function of earlier values and of constants."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Value:
+    """What a step makes, or the program's input, by its number."""
+
+    number: int
+    shape: tuple[int, ...] = field(compare=False)
+    dtype: torch.dtype = field(compare=False)
+
+    @property
+    def nbytes(self) -> int:
+        return torch.Size(self.shape).numel() * self.dtype.itemsize
+
+    def __repr__(self) -> str:
+        return f"%{self.number}"
+
+
+@dataclass(frozen=True)
+class Step:
+    """One function of earlier values and of constants: `outputs` = function(*args, **kwargs).
+
+    `label` is the network's call that it belongs to, as `calls()` names it; `call` its number.
+    """
+
+    function: Any
+    args: tuple
+    kwargs: dict[str, Any]
+    outputs: tuple[Value | None, ...]
+    label: str = ""
+    call: int = -1
+    single: bool = True  # whether the function returns one tensor, not a tuple
+
+    @property
+    def output(self) -> Value:
+        """Its value, of a function that has one."""
+        return next(v for v in self.outputs if v is not None)
+
+    def operands(self) -> Iterator[Any]:
+        """Values and constant tensors among the arguments, in their order."""
+        return leaves((self.args, self.kwargs))
+
+
+def leaves(value: Any) -> Iterator[Any]:
+    """Values and tensors within nested arguments."""
+    if isinstance(value, Value | Tensor):
+        yield value
+    elif isinstance(value, tuple | list):
+        for v in value:
+            yield from leaves(v)
+    elif isinstance(value, dict):
+        for v in value.values():
+            yield from leaves(v)
+
+
+def substituted(value: Any, given: Callable[[Any], Any]) -> Any:
+    """Nested arguments with `given(v)` for each Value or tensor v."""
+    if isinstance(value, Value | Tensor):
+        return given(value)
+    if isinstance(value, tuple | list):
+        return type(value)([substituted(v, given) for v in value])
+    if isinstance(value, dict):
+        return {k: substituted(v, given) for k, v in value.items()}
+    return value
