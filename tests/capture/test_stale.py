@@ -52,7 +52,7 @@ def test_every_product_refuses(change, storage):
     model = build(Image)
     op = ls.LinearInterpreter(model, example(Image), storage=storage)
     u = torch.ones(1, *op.output_shape, dtype=torch.float64)
-    op.transpose(u)  # a graph is kept from here on
+    op.transpose(u)  # its program is kept from here on
     change(model)
     words = rf"^{CHANGES[change]} has changed since.*make a new LinearInterpreter"
     for product in (
@@ -105,7 +105,9 @@ def test_what_the_run_itself_changes_is_no_change():
     op = ls.LinearInterpreter(model, torch.randn(1, 3))
     before = model.runs.item()
     assert torch.equal(op.filter(op.x0) + 0, op.filter(op.x0))
-    assert model.runs.item() > before
+    assert model.runs.item() == before  # no product runs the model
+    assert op.certify().ok and model.runs.item() > before
+    assert op.filter(op.x0).isfinite().all()
     with torch.no_grad():
         model.linear.bias.zero_()
     with pytest.raises(ls.StaleTape, match=r"linear\.bias"):

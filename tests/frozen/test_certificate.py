@@ -56,18 +56,6 @@ def unseen(function):
     return run
 
 
-class WrongWayBack(torch.autograd.Function):
-    """Linear forward, with a derivative that is not its transpose."""
-
-    @staticmethod
-    def forward(ctx, x):
-        return 3 * x
-
-    @staticmethod
-    def backward(ctx, *grads):
-        return grads[0]
-
-
 class Cube(torch.autograd.Function):
     """A nonlinear unit that is no torch function."""
 
@@ -86,7 +74,6 @@ IMPOSTORS = {
     "a hidden sine": unseen(torch.sin),
     "a hidden linear step": unseen(lambda x: x.roll(1, 2)),
     "a custom Function": Cube.apply,
-    "a wrong derivative": WrongWayBack.apply,
 }
 
 
@@ -111,28 +98,6 @@ def test_impostors_are_refused_and_the_call_is_named(name, storage):
     assert "NO" in str(certificate) and "first departs at" in str(certificate)
 
 
-class WrongSign(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx, x):
-        return x.view_as(x)
-
-    @staticmethod
-    def backward(ctx, *grads):
-        return -grads[0]
-
-
-class LeavesOut(torch.autograd.Function):
-    """conv, with a derivative of 0: what a kernel without a backward pass would give."""
-
-    @staticmethod
-    def forward(ctx, x, weight):
-        return F.conv2d(x, weight)
-
-    @staticmethod
-    def backward(ctx, *grads):
-        return torch.zeros_like(grads[0]), None
-
-
 class Wrong(ls.MatrixFreeOperator):
     """A network's filter with another transpose, as if nothing had refused it."""
 
@@ -141,7 +106,7 @@ class Wrong(ls.MatrixFreeOperator):
         self.op, self._transposed = op, transpose
         self.x0, self.output, self.residual = op.x0, op.output, op.residual
         self.policy, self.storage = op.policy, op.storage
-        self.plain = op.plain
+        self.plain, self.reenact = op.plain, op.reenact
 
     def _matmat(self, x):
         return self.op.filter(x)
@@ -174,14 +139,73 @@ def test_a_wrong_transpose_is_seen_in_every_dtype_and_at_every_size(dtype, size)
         assert certificate.wrong == "<F a, F a> = <F^T F a, a>", str(certificate)
 
 
+class Backwards(torch.autograd.Function):
+    """Whose derivative is not the transpose of what it does, as that of a gradient reversal."""
+
+    @staticmethod
+    def backward(ctx, *grads):
+        return -0.5 * grads[0], *[None] * ctx.constants
+
+
+class WrongWayBack(Backwards):
+    @staticmethod
+    def forward(ctx, x):
+        ctx.constants = 0
+        return 3 * x
+
+
+class WrongSign(Backwards):
+    @staticmethod
+    def forward(ctx, x):
+        ctx.constants = 0
+        return x.view_as(x)
+
+
+class LeavesOut(Backwards):
+    @staticmethod
+    def forward(ctx, x, weight):
+        ctx.constants = 1
+        return F.conv2d(x, weight)
+
+
+WEIGHT = torch.randn(4, 4, 1, 1, generator=torch.Generator().manual_seed(1)).double()
+
+# Each with what it does forward.
+CUSTOM = {
+    WrongWayBack: (WrongWayBack.apply, lambda x: 3 * x),
+    WrongSign: (WrongSign.apply, lambda x: x),
+    LeavesOut: (
+        lambda x: LeavesOut.apply(x, WEIGHT.to(x.dtype)),
+        lambda x: F.conv2d(x, WEIGHT.to(x.dtype)),
+    ),
+}
+
+
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_custom_functions_are_no_networks_in_any_dtype(dtype):
-    weight = torch.randn(4, 4, 1, 1).to(dtype)
-    for function in (WrongSign.apply, lambda x: LeavesOut.apply(x, weight)):
-        model = Middle(function).to(dtype).eval()
-        x0 = torch.randn(1, 2, 9, 8).to(dtype)
-        with pytest.raises(ls.CertificateError, match=r"(WrongSign|LeavesOut).*derivative"):
-            ls.LinearInterpreter(model, x0)
+@pytest.mark.parametrize("kind", CUSTOM)
+def test_the_doubled_batch_refuses_custom_functions_in_any_dtype(kind, dtype):
+    model = Middle(CUSTOM[kind][0]).to(dtype).eval()
+    x0 = torch.randn(1, 2, 9, 8).to(dtype)
+    with pytest.raises(ls.CertificateError, match=rf"{kind.__name__}.*derivative"):
+        ls.LinearInterpreter(model, x0, storage="none")
+    certificate = ls.LinearInterpreter(model, x0, storage="none", check=False).certify()
+    assert not certificate.ok and kind.__name__ in (certificate.refused or "")
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("kind", CUSTOM)
+def test_a_tape_looks_through_custom_functions_in_any_dtype(kind, dtype):
+    function, forward = CUSTOM[kind]
+    model, x0 = Middle(function).to(dtype).eval(), torch.randn(1, 2, 9, 8).to(dtype)
+    op = ls.LinearInterpreter(model, x0)
+    assert op.certify().ok
+    if dtype == torch.float64:
+        plain = Middle(forward).double().eval()
+        J = torch.autograd.functional.jacobian(plain, x0).reshape(op.shape)
+        wrong = torch.autograd.functional.jacobian(model, x0).reshape(op.shape)
+        assert (J - wrong).norm() > 0.1 * J.norm()
+        assert (op.todense() - J).norm() < 1e-13 * J.norm()
+        assert (op.T.todense().T - op.todense()).norm() < 1e-13 * J.norm()
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -204,45 +228,66 @@ class Wide(nn.Module):
         return h * 2 if len(h) <= 2 else h * 3
 
 
-@pytest.mark.parametrize("storage", ["tape", "none"])
-@pytest.mark.parametrize("transposed", [False, True])
-def test_a_network_that_answers_by_the_number_of_samples_runs_one_at_a_time(storage, transposed):
+class Flipped(nn.Module):
+    """The batch in another order."""
+
+    def forward(self, x):
+        return F.relu(x.flip(0)) * 2
+
+
+@pytest.fixture
+def no_warning():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        yield
+
+
+@pytest.mark.parametrize("model", [Wide(), Flipped()])
+def test_a_tape_is_that_of_one_sample(model, no_warning):
     x0, v = torch.randn(1, 6).double(), torch.randn(5, 6).double()
-    op = ls.LinearInterpreter(Wide(), x0, storage=storage, check=False)
-    op = ls.LinearInterpreter(Wide(), x0) if storage == "tape" else op
+    op = ls.LinearInterpreter(model, x0)
     want = torch.where(x0 > 0, 2 * v, 0.0)
-    if storage == "none":  # x0 and one probe are two
-        with pytest.raises(ls.UnscopedOperation, match="x0's answer changes"):
-            ls.LinearInterpreter(Wide(), x0, storage=storage).filter(v)
-        return
+    assert torch.equal(op.filter(v), want) and torch.equal(op.transpose(v), want)
+    assert op.max_batch is not None and op.max_batch > 1000
+
+
+@pytest.mark.parametrize(
+    ("model", "words"), [(Wide(), "x0's answer changes"), (Flipped(), "mixes the samples")]
+)
+def test_the_doubled_batch_wants_samples_apart(model, words):
+    x0, v = torch.randn(1, 6).double(), torch.randn(5, 6).double()
+    with pytest.raises(ls.UnscopedOperation, match=words):
+        ls.LinearInterpreter(model, x0, storage="none").filter(v)
+
+
+class FlippedProbes(nn.Module):
+    """The first sample stays where it is, the others change places."""
+
+    def forward(self, x):
+        return 2 * F.relu(torch.cat([x[:1], x[1:].flip(0)]))
+
+
+@pytest.mark.parametrize("transposed", [False, True])
+def test_a_doubled_batch_whose_probes_mix_runs_them_one_at_a_time(transposed):
+    x0, v = torch.randn(1, 6).double(), torch.randn(5, 6).double()
+    op = ls.LinearInterpreter(FlippedProbes(), x0, storage="none")
+    want = torch.where(x0 > 0, 2 * v, 0.0)
     with pytest.warns(UserWarning, match="one at a time"):
         got = op.transpose(v) if transposed else op.filter(v)
-    assert torch.equal(got, want) and op.max_batch == 1
-    assert torch.equal(op.filter(v), want) and torch.equal(op.transpose(v), want)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for y in (got, op.filter(v), op.transpose(v)):
+            torch.testing.assert_close(y, want, rtol=1e-13, atol=1e-13)
 
 
-def test_a_tape_from_a_file_is_tried_with_every_batch(tmp_path):
+def test_a_tape_from_a_file_is_that_of_one_sample_too(tmp_path, no_warning):
     x0, v = torch.randn(1, 4, 6).double(), torch.randn(2, 4, 6).double()
-    with pytest.warns(UserWarning, match="one at a time"):
-        op = ls.LinearInterpreter(Mixes(), x0)
+    op = ls.LinearInterpreter(Mixes(), x0)
     op.tape.save(tmp_path / "mixes.tape")
     loaded = ls.LinearInterpreter.from_tape(Mixes(), tmp_path / "mixes.tape")
-    with pytest.warns(UserWarning, match="one at a time"):
-        assert torch.equal(loaded.filter(v), op.filter(v))
-
-
-class Flipped(nn.Module):
-    def forward(self, x):
-        return F.relu(x.flip(0))
-
-
-def test_a_batch_in_another_order_is_no_batch():
-    x0, v = torch.randn(1, 6).double(), torch.randn(3, 6).double()
-    with pytest.raises(ls.UnscopedOperation, match="mixes the samples"):
-        ls.LinearInterpreter(Flipped(), x0, storage="none")
-    with pytest.warns(UserWarning, match="one at a time"):
-        op = ls.LinearInterpreter(Flipped(), x0)
-    assert torch.equal(op.filter(v), torch.where(x0 > 0, v, 0.0))
+    alone = torch.cat([op.filter(one[None]) for one in v])
+    torch.testing.assert_close(loaded.filter(v), alone, rtol=1e-13, atol=1e-13)
+    assert torch.equal(loaded.filter(v), op.filter(v))
 
 
 def test_the_probe_is_not_x0():
@@ -337,16 +382,50 @@ class Sequence(nn.Module):
 
 
 @pytest.mark.parametrize("model", [Mixes(), Sequence()])
-def test_networks_that_mix_a_batch_run_one_probe_at_a_time(model):
+def test_networks_that_mix_a_batch_are_those_of_one_sample(model, no_warning):
     x0 = torch.randn(1, 4, 6, dtype=torch.float64)
-    with pytest.warns(UserWarning, match="one at a time"):
-        op = ls.LinearInterpreter(model, x0)
-    assert op.max_batch == 1 and op.certify().ok
+    op = ls.LinearInterpreter(model, x0)
+    assert op.max_batch is not None and op.max_batch > 1000 and op.certify().ok
+    v = torch.randn(3, 4, 6, dtype=torch.float64)
+    for product in (op.filter, op.transpose):
+        alone = torch.cat([product(one[None]) for one in v])
+        torch.testing.assert_close(product(v), alone, rtol=1e-13, atol=1e-13)
     taylor = ls.LinearInterpreter(model, x0, "taylor")
     J = torch.autograd.functional.jacobian(model, x0).reshape(24, 24)
     assert (taylor.todense() - J).norm() < 1e-12 * J.norm()
     with pytest.raises(ls.UnscopedOperation), ls.patch(model) as scoped:
         scoped(torch.cat([x0, 2 * x0, -x0]))
+
+
+class Alternates(nn.Module):
+    """Another path at every second call."""
+
+    def __init__(self, paths):
+        super().__init__()
+        self.paths, self.calls = paths, 0
+
+    def forward(self, x):
+        self.calls += 1
+        return self.paths[self.calls % len(self.paths)](x)
+
+
+@pytest.mark.parametrize(
+    ("paths", "words"),
+    [
+        ([torch.tanh, torch.relu], "tanh.*torch.relu"),
+        ([lambda x: 2 * x, torch.relu], "ended before .*torch.relu"),
+        ([lambda x: torch.relu(torch.relu(x)), torch.relu], "no more calls"),
+    ],
+)
+def test_a_path_that_changes_from_call_to_call_is_found_where_it_is_run_again(paths, words):
+    """Not in products, which are those of the run that was recorded."""
+    x0, v = torch.randn(1, 4).double(), torch.randn(2, 4).double()
+    with pytest.raises(ls.TapeMismatch, match=words):
+        ls.LinearInterpreter(Alternates(paths), x0)
+    op = ls.LinearInterpreter(Alternates(paths), x0, check=False)
+    assert torch.equal(op.filter(v), torch.where(x0 > 0, v, 0.0))
+    with pytest.raises(ls.TapeMismatch, match=words):
+        op.certify()
 
 
 def test_a_rule_that_breaks_equation_3_is_found():

@@ -172,6 +172,27 @@ def test_the_model_stays_as_it_was():
     assert torch.equal(model(x0), y0)
 
 
+def test_products_change_no_buffer():
+    class Counts(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.register_buffer("runs", torch.zeros(()))
+            self.register_buffer("last", torch.zeros(1, 3))
+
+        def forward(self, x):
+            self.runs += 1
+            self.last.fill_(self.runs)
+            return torch.relu(x)
+
+    model = here(Counts())
+    op = ls.LinearInterpreter(model, here(torch.randn(1, 3)))
+    before = copy.deepcopy(model.state_dict())
+    op.filter(op.x0), op.transpose(op.x0), op.residual, op(op.x0), op.todense()
+    assert all(torch.equal(before[k], v) for k, v in model.state_dict().items())
+    op.certify()
+    assert model.runs > before["runs"] and op.certify().ok
+
+
 def test_products_keep_no_graph_unless_the_probe_wants_one():
     model, x0 = build(Image), example(Image)
     op = ls.LinearInterpreter(model, x0)
@@ -190,18 +211,30 @@ def test_results_are_plain_tensors():
         assert type(t) is torch.Tensor and not t.__dict__
 
 
-def test_a_tensor_kept_from_an_earlier_run_is_a_constant():
-    class Keeps(nn.Module):
-        kept = None
+class Keeps(nn.Module):
+    kept = None
 
-        def forward(self, x):
-            if self.kept is None:
-                self.kept = 2 * x
-            return x + self.kept
+    def forward(self, x):
+        if self.kept is None:
+            self.kept = 2 * x
+        return x + self.kept
 
+
+@pytest.mark.parametrize("storage", STORAGES)
+def test_a_tensor_kept_from_an_earlier_run_is_a_constant(storage):
     model, x0 = Keeps(), here(torch.tensor([[3.0]]))
-    op = ls.LinearInterpreter(model, x0)
-    assert op.output.item() == 9 and op.todense().item() == 1
+    model(here(torch.tensor([[5.0]])))
+    op = ls.LinearInterpreter(model, x0, storage=storage)
+    assert op.output.item() == 13 and op.todense().item() == 1 and op.residual.item() == 10
+
+
+def test_a_tensor_that_is_kept_while_it_is_recorded_is_refused():
+    model, x0 = Keeps(), here(torch.tensor([[3.0]]))
+    with pytest.raises(ls.CertificateError, match="re-enacted"):
+        ls.LinearInterpreter(model, x0)
+    op = ls.LinearInterpreter(Keeps(), x0, check=False)  # the recorded run made it of its input
+    assert op.output.item() == 9 and op.todense().item() == 3
+    assert op.certify().wrong == "y of x0 - 1.5 a, re-enacted = y0 - 1.5 F a"
 
 
 def test_passes_count_samples():
@@ -242,11 +275,6 @@ def test_precision_flags_are_set_within_and_restored(monkeypatch):
         assert (matmul.fp32_precision, cudnn.allow_tf32, cudnn.benchmark) == ("ieee", False, False)
         raise RuntimeError("on purpose")
     assert (matmul.fp32_precision, cudnn.allow_tf32, cudnn.benchmark) == (*before, True)
-
-
-class Branch(nn.Module):
-    def forward(self, x):
-        return torch.relu(x) if len(x) == 1 else torch.tanh(x)
 
 
 class TestRefusals:
@@ -332,19 +360,17 @@ class TestRefusals:
         with pytest.raises(ls.UnscopedOperation):
             ls.LinearInterpreter(Net(), torch.randn(1, 2))
 
-    def test_a_replay_that_ends_too_early(self):
-        class Shorter(nn.Module):
-            def forward(self, x):
-                return torch.relu(x) if len(x) == 1 else 2 * x
 
-        op = ls.LinearInterpreter(Shorter(), torch.randn(1, 4), check=False)
-        with pytest.raises(ls.TapeMismatch, match=r"ended before .*torch.relu"):
-            op.filter(torch.randn(2, 4))
+@pytest.mark.parametrize("other", [torch.tanh, lambda x: 2 * x])
+def test_a_path_that_depends_on_the_batch_is_that_of_one_sample(other):
+    class Branch(nn.Module):
+        def forward(self, x):
+            return torch.relu(x) if len(x) == 1 else other(x)
 
-    def test_a_path_that_depends_on_the_batch(self):
-        op = ls.LinearInterpreter(Branch(), torch.randn(1, 4), check=False)
-        with pytest.raises(ls.TapeMismatch, match=r"tanh.*torch.relu"):
-            op.filter(torch.randn(2, 4))
+    x0, v = here(torch.randn(1, 4)), here(torch.randn(2, 4))
+    op = ls.LinearInterpreter(Branch(), x0)
+    assert torch.equal(op.filter(v), torch.where(x0 > 0, v, 0.0))
+    assert torch.equal(op.transpose(v), torch.where(x0 > 0, v, 0.0))
 
 
 class Sinc(nn.Module):
@@ -372,6 +398,19 @@ def test_register_rule(sinc_rule):
     op = ls.LinearInterpreter(Sinc(), x0, policy="taylor", check=False)
     assert op.todense()[0, 0] == 3
     assert ls.LinearInterpreter(Sinc(), x0).todense()[0, 0] != 3
+
+
+def test_a_rule_that_is_registered_later_changes_no_interpreter(sinc_rule):
+    x0 = here(torch.tensor([[2.5, -0.5]], dtype=torch.float64))
+    ls.register_rule(torch.sinc, sinc_rule)
+    op = ls.LinearInterpreter(Sinc(), x0)
+    want = op.todense(), op.T.todense(), op.residual
+    ls.register_rule(torch.sinc, lambda freeze, x: 3 * x)
+    assert ls.LinearInterpreter(Sinc(), x0, check=False).todense()[0, 0] == 3
+    for found in (want, (op.todense(), op.T.todense(), op.residual)):
+        assert all(map(torch.equal, found, want))
+    x = here(torch.randn(3, 2, dtype=torch.float64))  # a batch that is new to it
+    assert relative(op.filter(x), x @ want[0].T) < 1e-15
 
 
 def test_register_rule_refuses():
