@@ -29,7 +29,9 @@ class Line:
     def __call__(self, x: Tensor) -> Tensor:
         # Nothing is differentiated here: torch need not look whether.
         with torch.no_grad(), torch._C._AutoDispatchBelowAutograd():
-            return self._run(x)
+            y = self._run(x)
+        # The answer is the caller's own: not his input, nor a constant.
+        return y if self._owns_answer else y.clone()
 
     def _run(self, x: Tensor) -> Tensor:
         values: Values = [None] * self.size
@@ -68,6 +70,10 @@ class Line:
         """More than the number of any value."""
         numbers = [v.number for s in self.steps for v in s.outputs if v is not None]
         return max([self.input.number, *numbers]) + 1
+
+    @cached_property
+    def _owns_answer(self) -> bool:
+        return Lives(self.input, self.steps, self.output).is_own(self.output)
 
     @cached_property
     def _quick(self) -> list[Callable[[Values], None]]:

@@ -49,6 +49,10 @@ class Lives:
         """Whether a value has memory of its own."""
         return v.number not in self._owner and v.number not in self._kept
 
+    def is_own(self, v: Value) -> bool:
+        """Whether a value lies in memory that the run made."""
+        return self.owner(v) not in self._kept
+
     def unread(self, i: int, step: Step) -> list[int]:
         """The values that no step after this one reads."""
         touched = {v.number for v in (*step.operands(), *step.outputs) if isinstance(v, Value)}

@@ -40,8 +40,11 @@ class Storage:
                 taken = (_flat(parent, emit), [places(view.parent, at)])
                 self.seen[at] = emit(aten.index.Tensor, taken, (at.shape, at.dtype))
             else:
-                made = (parent, *view.args)
-                self.seen[at] = emit(view.function, made, (at.shape, at.dtype))
+                # Strides may be others where the line runs: a view's size alone is meant.
+                shapes = view.function in RESHAPES
+                function = aten.reshape.default if shapes else view.function
+                made = (parent, list(at.shape)) if shapes else (parent, *view.args)
+                self.seen[at] = emit(function, made, (at.shape, at.dtype))
         return self.seen[at]
 
     def write(self, at: Geometry, after: Value | None, emit: Emit, snapshot: Snapshot) -> None:
@@ -75,11 +78,6 @@ def _put(view: View, at: Geometry, whole: Any, part: Any, emit: Emit) -> Value:
     """The viewed tensor with `part` in place of what the view shows."""
     parent = view.parent
     like = parent.shape, parent.dtype
-    if view.function is None:
-        put = (_flat(whole, emit), [places(parent, at)], part)
-        size = torch.Size(parent.shape).numel()
-        flat = emit(aten.index_put.default, put, ((size,), parent.dtype))
-        return emit(aten.reshape.default, (flat, list(parent.shape)), like)
     if view.function in SCATTERS:
         return emit(SCATTERS[view.function], (whole, part, *view.args), like)
     if view.function in ORDERS:
@@ -87,7 +85,10 @@ def _put(view: View, at: Geometry, whole: Any, part: Any, emit: Emit) -> Value:
         return emit(aten.permute.default, (part, back), like)
     if view.function in RESHAPES:
         return emit(aten.reshape.default, (part, list(parent.shape)), like)
-    raise Untraceable(f"a write into what {view.function} shows")
+    size = torch.Size(parent.shape).numel()
+    put = (_flat(whole, emit), [places(parent, at)], part)
+    flat = emit(aten.index_put.default, put, ((size,), parent.dtype))
+    return emit(aten.reshape.default, (flat, list(parent.shape)), like)
 
 
 class Untraceable(NotImplementedError):

@@ -188,7 +188,7 @@ class Tracer(TorchDispatchMode):
             at, parent = geometry(t), geometry(base)
             if at in (parent, storage.whole) or at in storage.views:
                 continue
-            storage.views[at] = View(parent, function, rest)
+            storage.views[at] = View(storage.whole if function is None else parent, function, rest)
             storage.read(at, self._step)
 
     # ---- Writes ----
@@ -230,16 +230,24 @@ class Tracer(TorchDispatchMode):
             known = given[id(t)]
             return self._hold(known) if isinstance(known, Tensor) else known
 
+        twin, shape = _twin(func), tuple(target.shape)
+        dtype = _dtype(twin, args, kwargs)
         args, kwargs = substituted(args, operand), substituted(kwargs, operand)
-        return self._emit(_twin(func), args, kwargs, [(tuple(target.shape), target.dtype)])[0]
+        made = self._emit(twin, args, kwargs, [(shape, dtype)])[0]
+        return self._cast(made, target.dtype)
+
+    def _cast(self, value: Value, dtype: torch.dtype) -> Value:
+        if value.dtype == dtype:
+            return value
+        return self._emit(
+            aten._to_copy.default, (value,), {"dtype": dtype}, [(value.shape, dtype)]
+        )[0]
 
     def _copied(self, value: Any, target: Tensor) -> Value | None:
         if not isinstance(value, Value):
             return None
         shape = tuple(target.shape)
-        if value.dtype != target.dtype:
-            like = [(value.shape, target.dtype)]
-            (value,) = self._emit(aten._to_copy.default, (value,), {"dtype": target.dtype}, like)
+        value = self._cast(value, target.dtype)
         if value.shape != shape:
             value = self._step(aten.expand.default, (value, list(shape)), (shape, target.dtype))
         return value
@@ -279,8 +287,25 @@ _FACTORIES = {
 }
 
 
+def _dtype(function: Any, args: tuple, kwargs: dict) -> torch.dtype:
+    """Of what a function gives, which may be wider than what its twin writes into."""
+    dtypes = {t.dtype for t in leaves((args, kwargs)) if t.is_floating_point()}
+    if len(dtypes) < 2:
+        return args[0].dtype
+
+    def shadow(t: Tensor) -> Tensor:
+        return torch.empty(t.shape, dtype=t.dtype, device="meta")
+
+    return function(*substituted(args, shadow), **substituted(kwargs, shadow)).dtype
+
+
+_TWINS = {aten.transpose_.default: aten.transpose.int}
+
+
 def _twin(func) -> Any:
     """The operator that does the same without writing."""
+    if func in _TWINS:
+        return _TWINS[func]
     space, name = func._schema.name.split("::")
     packet = getattr(getattr(torch.ops, space), name.removesuffix("_"), None)
     twin = getattr(packet, func._schema.overload_name or "default", None)
