@@ -95,18 +95,6 @@ class Line:
         found = {id(t): t for s in self.steps for t in s.operands() if isinstance(t, Tensor)}
         return list(found.values())
 
-    def __repr__(self) -> str:
-        rows = []
-        for s in self.steps:
-            made = ", ".join(map(str, filter(None, s.outputs)))
-            shape = "x".join(map(str, s.output.shape))
-            reads = ", ".join(
-                str(v) if isinstance(v, Value) else "x".join(map(str, v.shape)) or "1"
-                for v in s.operands()
-            )
-            rows.append(f"{made:>6} {s.function!s:34} {shape:>16}  {reads:40} {s.label}")
-        return "\n".join(rows)
-
 
 def flattened(input: Value, steps: Sequence[Step], value: Value) -> Line:
     """The line that ends with one of its values, as (1, entries)."""

@@ -6,14 +6,19 @@ from functools import cached_property
 
 import torch
 from torch import Tensor
+from torch.export import ExportedProgram
+from torch.fx import GraphModule
 
 from .batched import batched
 from .folded import folded
+from .graph import example, graph_module
 from .line import Line
 from .linear_part import LinearPart
 from .memory import peak_bytes
 from .simplified import simplified
+from .table import table
 from .transposed import transposed
+from .writer import device_of
 
 
 class Program:
@@ -60,6 +65,20 @@ class Program:
         """
         return Program(transposed(self.linear.line))
 
+    def to_fx(self) -> GraphModule:
+        """The line of one sample as a torch.fx module; its constants share the program's memory.
+
+        >>> torch.compile(op.program.linear.to_fx())
+        """
+        return graph_module(self._one)
+
+    def export(self) -> ExportedProgram:
+        """The same as torch.export has it.
+
+        >>> torch.export.save(op.program.linear.export(), "filter.pt2")
+        """
+        return torch.export.export(self.to_fx(), (example(self._one, device_of(self._one.steps)),))
+
     @property
     def nbytes(self) -> int:
         """Of the constants that the steps hold: weights, decisions, and folded weights."""
@@ -73,4 +92,4 @@ class Program:
         return peak_bytes(self._one)
 
     def __repr__(self) -> str:
-        return repr(self.line)
+        return table(self.line)
