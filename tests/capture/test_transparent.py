@@ -203,20 +203,38 @@ class Tripled(torch.autograd.Function):
         return None
 
 
-@pytest.mark.parametrize("storage", ["tape", "none"])
-@pytest.mark.parametrize("function", [Reversal, Untouched, Separate, Tripled])
-@pytest.mark.parametrize("alone", [True, False])
-def test_a_custom_function_is_refused_backward_by_name(function, alone, storage):
+def around(function, alone):
+    """A network with a custom Function, alone or beside a convolution."""
     through = (lambda conv, h: function.apply(h)) if alone else (
         lambda conv, h: conv(h) + function.apply(h)
     )  # fmt: skip
-    model = Branch(through).double().eval()
-    x0 = torch.randn(1, 2, 6, 5, dtype=torch.float64)
-    op = ls.LinearInterpreter(model, x0, storage=storage, check=False)
+    return Branch(through).double().eval(), torch.randn(1, 2, 6, 5, dtype=torch.float64)
+
+
+CUSTOM = [Reversal, Untouched, Separate, Tripled]
+
+
+@pytest.mark.parametrize("function", CUSTOM)
+@pytest.mark.parametrize("alone", [True, False])
+def test_the_doubled_batch_refuses_a_custom_function_backward_by_name(function, alone):
+    model, x0 = around(function, alone)
+    op = ls.LinearInterpreter(model, x0, storage="none", check=False)
     v = torch.randn(2, 2, 6, 5, dtype=torch.float64)
     dense = model_with(op, v) - model_with(op, 0 * v)
     assert (op.filter(v) - dense).abs().max() < 1e-13
     with pytest.raises(ls.UnscopedOperation, match=rf"{function.__name__}.*derivative is its own"):
         op.transpose(op.output)
     with pytest.raises(ls.CertificateError, match=function.__name__):
-        ls.LinearInterpreter(model, x0, storage=storage)
+        ls.LinearInterpreter(model, x0, storage="none")
+
+
+@pytest.mark.parametrize("function", CUSTOM)
+@pytest.mark.parametrize("alone", [True, False])
+def test_a_tape_has_the_transpose_of_what_a_custom_function_does(function, alone):
+    model, x0 = around(function, alone)
+    op = ls.LinearInterpreter(model, x0)
+    v = torch.eye(op.shape[1], dtype=torch.float64).reshape(-1, *op.input_shape)
+    dense = (model_with(op, v) - model_with(op, 0 * v)).reshape(op.shape[::-1]).T
+    assert (op.todense() - dense).abs().max() < 1e-13
+    assert (op.T.todense() - dense.T).abs().max() < 1e-13
+    assert op.certify().ok

@@ -41,9 +41,8 @@ def test_both_ways_and_all_sizes_of_batches_give_the_same(kind, device):
         torch.testing.assert_close(apart, together, rtol=1e-10, atol=1e-12)
 
 
-def test_a_network_that_mixes_samples_is_discussed_one_by_one():
-    with pytest.warns(UserWarning, match="one at a time"):
-        op = interpreter(Mixing)
+def test_a_network_that_mixes_samples_is_discussed_as_that_of_one():
+    op = interpreter(Mixing)
     first, last = op.model.first, op.model.last
     W1, b1, W2, b2 = (t.detach() for t in (first.weight, first.bias, last.weight, last.bias))
     half = 0.5 * W1  # h - 0.5 * h.sum(0) of one sample
