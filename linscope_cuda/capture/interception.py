@@ -19,13 +19,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from ..rules import RULES, Entry, Fused, Rule, UnscopedOperation
-from ..rules.linear import (
-    LIKE,
-    LINEAR,
-    NEUTRAL,
-    RANDOM,
-    writes_in_place,
-)
+from ..rules.linear import LIKE, LINEAR, NEUTRAL, RANDOM, writes_in_place
 from ..rules.policy import Policy, function_name
 from .refusals import (
     require_followed,
