@@ -18,7 +18,8 @@ from torch import Tensor
 from ..capture.model import settings
 from ..capture.transparent import normal_mode
 from ..program.line import Values
-from ..program.linear_part import LinearPart, live_values, offset
+from ..program.linear_part import LinearPart, offset
+from ..program.live import Live
 from ..program.transposed import NoTranspose, Transposition
 from ..rules import UnscopedOperation
 from .interpreter import FrozenNetwork
@@ -49,7 +50,7 @@ class Offsets:
             reverse = Transposition(part.line)
         except NoTranspose as error:
             raise UnscopedOperation(str(error)) from error
-        live = live_values(affine)
+        live = Live(affine)
         self.op = op
         self.line = reverse.line
         self.list: list[Offset] = []

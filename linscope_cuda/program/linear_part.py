@@ -14,13 +14,14 @@ from torch import Tensor
 
 from .derivative import push_forward
 from .line import Line
+from .live import Live
 from .step import Step, Value, substituted
 from .writer import Writer, device_of, kind, renamed
 
 aten = torch.ops.aten
 linscope = torch.ops.linscope
 
-Live = Callable[[Any], bool]  # whether a value depends on the program's input
+IsLive = Callable[[Any], bool]  # whether a value depends on the line's input
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,7 @@ class Affine:
     step's own answer to zeros.
     """
 
-    linear: Callable[[Writer, Step, Live], Value]
+    linear: Callable[[Writer, Step, IsLive], Value]
     offset: Callable[[Step, Live], Tensor | None] | None = None
 
 
@@ -45,7 +46,7 @@ class LinearPart:
         self.writer, self.values = Writer(), {}
         start = affine.input
         self.values[start.number] = self.writer.value(start.shape, start.dtype)
-        live = live_values(affine)
+        live = Live(affine)
         for step in affine.steps:
             self._add(step, live)
         ends = self.values[start.number], self.values[affine.output.number]
@@ -68,20 +69,11 @@ class LinearPart:
         values[step.output.number] = y
 
 
-def live_values(program: Line) -> Live:
-    """Which values of a program depend on its input; the others are made of constants."""
-    found = {program.input.number}
-    for step in program.steps:
-        if any(isinstance(v, Value) and v.number in found for v in step.operands()):
-            found |= {v.number for v in step.outputs if v is not None}
-    return lambda v: isinstance(v, Value) and v.number in found
-
-
 def affine_of(step: Step, live: Live) -> Affine | None:
     """How a step is taken apart; None where it adds nothing, or does not depend on the input."""
     if not any(map(live, step.outputs)) or step.function in LINEAR:
         return None
-    if step.function not in AFFINE and not _at_zero(step, live).any():
+    if step.function not in AFFINE and not _at_zero(live.resolved(step), live).any():
         return None
     return AFFINE.get(step.function, Affine(_by_derivative))
 
@@ -91,7 +83,7 @@ def offset(step: Step, live: Live) -> Tensor | None:
     affine = affine_of(step, live)
     if affine is None:
         return None
-    c = (affine.offset or _at_zero)(step, live)
+    c = (affine.offset or _at_zero)(live.resolved(step), live)
     return c if c is not None and c.any() else None
 
 
@@ -107,7 +99,7 @@ def _at_zero(step: Step, live: Live) -> Tensor:
     return y if isinstance(y, Tensor) else y[0]
 
 
-def _by_derivative(writer: Writer, step: Step, live: Live) -> Value:
+def _by_derivative(writer: Writer, step: Step, live: IsLive) -> Value:
     """A x of any function, as its derivative, which is A everywhere."""
     moving = list({v.number: v for v in step.operands() if live(v)}.values())
     still = [v for v in step.operands() if isinstance(v, Value) and not live(v)]
@@ -130,10 +122,10 @@ def _by_derivative(writer: Writer, step: Step, live: Live) -> Value:
     return writer.insert(pushed, *moving, *still, device=device_of([step]))[0]
 
 
-def _with(**changes: Any) -> Callable[[Writer, Step, Live], Value]:
+def _with(**changes: Any) -> Callable[[Writer, Step, IsLive], Value]:
     """The same function with other arguments, by name in its schema."""
 
-    def linear(writer: Writer, step: Step, live: Live) -> Value:
+    def linear(writer: Writer, step: Step, live: IsLive) -> Value:
         args, kwargs = list(step.args), dict(step.kwargs)
         names = [a.name for a in step.function._schema.arguments]
         for name, value in changes.items():
@@ -147,34 +139,36 @@ def _with(**changes: Any) -> Callable[[Writer, Step, Live], Value]:
     return linear
 
 
-def _without_constants(*names: str) -> Callable[[Writer, Step, Live], Value]:
+def _without_constants(*names: str) -> Callable[[Writer, Step, IsLive], Value]:
     """The same function, with zeros for constants among the arguments of these names."""
 
-    def linear(writer: Writer, step: Step, live: Live) -> Value:
+    def linear(writer: Writer, step: Step, live: IsLive) -> Value:
         args, kwargs = list(step.args), dict(step.kwargs)
         schema = [a.name for a in step.function._schema.arguments]
         for name in names:
             at = schema.index(name)
             if at < len(args):
-                args[at] = _zeroed(args[at], live)
+                args[at] = _zeroed(writer, args[at], live)
             elif name in kwargs:
-                kwargs[name] = _zeroed(kwargs[name], live)
+                kwargs[name] = _zeroed(writer, kwargs[name], live)
         return writer.emit(step.function, *args, like=kind(step.output), **kwargs)
 
     return linear
 
 
-def _zeroed(value: Any, live: Live) -> Any:
+def _zeroed(writer: Writer, value: Any, live: IsLive) -> Any:
     if isinstance(value, Value):
-        return value if live(value) else torch.zeros((), dtype=value.dtype).expand(value.shape)
+        return (
+            value if live(value) else writer.emit(aten.zeros_like.default, value, like=kind(value))
+        )
     if isinstance(value, Tensor):
         return value.new_zeros(()).expand(value.shape)
     if isinstance(value, tuple | list):
-        return type(value)([_zeroed(v, live) for v in value])
+        return type(value)([_zeroed(writer, v, live) for v in value])
     return type(value)(0) if isinstance(value, int | float) else value
 
 
-def _sum(writer: Writer, step: Step, live: Live) -> Value:
+def _sum(writer: Writer, step: Step, live: IsLive) -> Value:
     """x + alpha y, of which one or both depend on the input."""
     first, second, *more = step.args
     alpha = more[0] if more else step.kwargs.get("alpha", 1)
@@ -219,7 +213,7 @@ def _convolution_offset(step: Step, live: Live) -> Tensor | None:
     return None if bias is None else bias.view(-1, *[1] * (len(step.output.shape) - 2))
 
 
-def _batch_norm(writer: Writer, step: Step, live: Live) -> Value:
+def _batch_norm(writer: Writer, step: Step, live: IsLive) -> Value:
     x, weight, _, _, variance, *_, eps = step.args[:8]
     scale = (variance + eps).rsqrt()
     scale = scale if weight is None else scale * weight
@@ -242,7 +236,7 @@ def _gate_offset(step: Step, live: Live) -> Tensor:
 def _product_sum(product: Any = None) -> Affine:
     """beta c + alpha a b, where `product` is a b alone."""
 
-    def linear(writer: Writer, step: Step, live: Live) -> Value:
+    def linear(writer: Writer, step: Step, live: IsLive) -> Value:
         c, a, b = step.args[:3]
         if live(c) and not live(a) and not live(b):
             return _as(writer, _times(writer, c, step.kwargs.get("beta", 1)), step.output)
@@ -255,7 +249,7 @@ def _product_sum(product: Any = None) -> Affine:
         c, *factors = step.args[:3]
         if live(c):
             return None if any(map(live, factors)) else _at_zero(step, live)
-        return c * step.kwargs.get("beta", 1) if isinstance(c, Tensor) else _at_zero(step, live)
+        return c * step.kwargs.get("beta", 1)
 
     return Affine(linear, offset)
 

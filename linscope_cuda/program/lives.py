@@ -39,7 +39,7 @@ class Lives:
                 self._kept.add(v.number)  # a constant's
             else:
                 self._owner[v.number] = self.owner(first)
-                if step.function is aten.expand.default:  # one entry in several places
+                if step.function not in _APART:
                     self._kept.add(self.owner(first))
 
     def owner(self, v: Value) -> int:
@@ -72,6 +72,15 @@ class Lives:
         same = (first.shape, first.dtype) == (output.shape, output.dtype)
         alone = all(self.owner(v) != own for v in others if isinstance(v, Value))
         return same and alone and own not in self._kept and self.last[own] == i
+
+
+# Views that show each entry once: what may be written over.
+_APART = {
+    *(aten.view.default, aten._unsafe_view.default, aten.reshape.default, aten.permute.default),
+    *(aten.transpose.int, aten.t.default, aten.slice.Tensor, aten.select.int, aten.alias.default),
+    *(aten.unsqueeze.default, aten.squeeze.default, aten.squeeze.dim, aten.squeeze.dims),
+    *(aten._reshape_alias.default, aten.detach.default),
+}
 
 
 def _shares(function: Any) -> bool:

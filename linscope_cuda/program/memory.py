@@ -31,4 +31,5 @@ def peak_bytes(line: Line) -> int:
             scratch = sum(v.nbytes for v in (*made, *step.operands()))
         peak = max(peak, alive + scratch)
         alive -= sum(sizes.get(n, 0) for n in spent)
-    return peak
+    # An answer that is a view of the input is a copy.
+    return peak if lives.is_own(line.output) else max(peak, alive + line.output.nbytes)

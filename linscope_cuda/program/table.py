@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from torch import Tensor
 
 from .line import Line
-from .linear_part import affine_of, live_values
+from .linear_part import affine_of
+from .live import Live
 from .step import Step, Value
 
 _HEADER = ("value", "function", "sample", "of", "adds", "call")
@@ -17,7 +16,7 @@ def table(line: Line) -> str:
     """A row for each step: its value, function and shape, what it is a function of, whether it adds
     a c of its own, and the network's call that it belongs to.
     """
-    live = live_values(line)
+    live = Live(line)
     rows = [_HEADER, *((*_row(s), _adds(s, live), s.label) for s in line.steps)]
     wide = [max(len(row[i]) for row in rows) for i in range(len(_HEADER))]
     lines = ["  ".join(t.ljust(w) for t, w in zip(row, wide, strict=True)).rstrip() for row in rows]
@@ -30,7 +29,7 @@ def _row(step: Step) -> tuple[str, str, str, str]:
     return str(first), function, _shape(first), ", ".join(map(_operand, step.operands()))
 
 
-def _adds(step: Step, live: Any) -> str:
+def _adds(step: Step, live: Live) -> str:
     return "c" if affine_of(step, live) is not None else ""
 
 

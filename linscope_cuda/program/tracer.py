@@ -183,6 +183,8 @@ class Tracer(TorchDispatchMode):
 
     def _note_views(self, func, args, kwargs, result) -> None:
         base = args[0]
+        if not isinstance(base, Tensor):  # a number, which torch hands on to its functions as well
+            return
         storage = self._storage_of(base)
         for t, function, rest in each_view(func, args, kwargs, result):
             at, parent = geometry(t), geometry(base)

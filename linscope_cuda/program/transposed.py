@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from .line import Line
-from .linear_part import live_values
+from .live import Live
 from .step import Step, Value, leaves, substituted
 from .transpositions import RULES
 from .writer import Writer, device_of, kind
@@ -41,7 +41,7 @@ class Transposition:
     def __init__(self, program: Line):
         self.source = program
         self.writer = writer = Writer(program.size)  # its values have numbers of their own
-        self.live = live_values(program)
+        self.live = Live(program)
         self.device = device_of(program.steps)
         self.meets: dict[int, Value] = {}
         start = self.meets[program.output.number] = writer.value(

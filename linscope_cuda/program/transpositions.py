@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from .linear_part import Live
+from .linear_part import IsLive
 from .step import Step, Value
 from .writer import Writer, kind
 
@@ -16,7 +16,7 @@ linscope = torch.ops.linscope
 
 # (writer, step, u, live) -> pairs of an argument's value and what of u comes back to it. The step's
 # constants have the writer's names already; the arguments that are live, those of the program.
-Rule = Callable[[Writer, Step, Value, Live], Iterator[tuple[Value, Value]]]
+Rule = Callable[[Writer, Step, Value, IsLive], Iterator[tuple[Value, Value]]]
 
 
 def _to(writer: Writer, u: Value, like: Value) -> Value:
@@ -41,26 +41,26 @@ def _cast(writer: Writer, u: Value, dtype: torch.dtype) -> Value:
     return writer.emit(aten._to_copy.default, u, like=(u.shape, dtype), dtype=dtype)
 
 
-def _same(writer: Writer, step: Step, u: Value, live: Live):
+def _same(writer: Writer, step: Step, u: Value, live: IsLive):
     """A function that is its own transpose."""
     x, *rest = step.args
     yield x, writer.emit(step.function, u, *rest, like=kind(x), **step.kwargs)
 
 
-def _product(writer: Writer, step: Step, u: Value, live: Live):
+def _product(writer: Writer, step: Step, u: Value, live: IsLive):
     at = 0 if live(step.args[0]) else 1
     x, factor = step.args[at], step.args[1 - at]
     yield x, _to(writer, writer.emit(step.function, u, factor, like=kind(u)), x)
 
 
-def _quotient(writer: Writer, step: Step, u: Value, live: Live):
+def _quotient(writer: Writer, step: Step, u: Value, live: IsLive):
     yield (
         step.args[0],
         _to(writer, writer.emit(step.function, u, step.args[1], like=kind(u)), step.args[0]),
     )
 
 
-def _sum(writer: Writer, step: Step, u: Value, live: Live):
+def _sum(writer: Writer, step: Step, u: Value, live: IsLive):
     alpha = step.args[2] if len(step.args) > 2 else step.kwargs.get("alpha", 1)
     name = step.function._schema.name.split("::")[1]
     for x, sign in zip(step.args, {"add": (1, alpha), "sub": (1, -alpha)}[name], strict=False):
@@ -74,7 +74,7 @@ def _sum(writer: Writer, step: Step, u: Value, live: Live):
         yield x, part
 
 
-def _convolution(writer: Writer, step: Step, u: Value, live: Live):
+def _convolution(writer: Writer, step: Step, u: Value, live: IsLive):
     x, weight, _, stride, padding, dilation, transposed, _, groups = step.args
     kernel, size = weight.shape[2:], u.shape[2:]
     extra = [0] * len(kernel)
@@ -89,7 +89,7 @@ def _convolution(writer: Writer, step: Step, u: Value, live: Live):
     yield x, writer.emit(aten.convolution.default, u, *args, like=kind(x))
 
 
-def _matrix_product(writer: Writer, step: Step, u: Value, live: Live):
+def _matrix_product(writer: Writer, step: Step, u: Value, live: IsLive):
     a, b = step.args
     if live(a):
         yield a, writer.emit(step.function, u, _matrix(writer, b), like=kind(a))
@@ -105,12 +105,12 @@ def _matrix(writer: Writer, m: Any) -> Any:
     return m.transpose(-2, -1)
 
 
-def _shape(writer: Writer, step: Step, u: Value, live: Live):
+def _shape(writer: Writer, step: Step, u: Value, live: IsLive):
     x = step.args[0]
     yield x, writer.emit(aten.reshape.default, u, list(x.shape), like=kind(x))
 
 
-def _order(writer: Writer, step: Step, u: Value, live: Live):
+def _order(writer: Writer, step: Step, u: Value, live: IsLive):
     x, *rest = step.args
     dims = len(x.shape)
     order = list(range(dims))
@@ -125,15 +125,15 @@ def _order(writer: Writer, step: Step, u: Value, live: Live):
     yield x, writer.emit(aten.permute.default, u, back, like=kind(x))
 
 
-def _expand(writer: Writer, step: Step, u: Value, live: Live):
+def _expand(writer: Writer, step: Step, u: Value, live: IsLive):
     yield step.args[0], _to(writer, u, step.args[0])
 
 
-def _copy(writer: Writer, step: Step, u: Value, live: Live):
+def _copy(writer: Writer, step: Step, u: Value, live: IsLive):
     yield step.args[0], _cast(writer, u, step.args[0].dtype)
 
 
-def _cat(writer: Writer, step: Step, u: Value, live: Live):
+def _cat(writer: Writer, step: Step, u: Value, live: IsLive):
     parts, *dim = step.args
     at = (dim[0] if dim else step.kwargs.get("dim", 0)) % len(u.shape)
     start = 0
@@ -146,7 +146,7 @@ def _cat(writer: Writer, step: Step, u: Value, live: Live):
         start = end
 
 
-def _stack(writer: Writer, step: Step, u: Value, live: Live):
+def _stack(writer: Writer, step: Step, u: Value, live: IsLive):
     parts, *dim = step.args
     at = (dim[0] if dim else step.kwargs.get("dim", 0)) % len(u.shape)
     for i, part in enumerate(parts):
@@ -154,7 +154,7 @@ def _stack(writer: Writer, step: Step, u: Value, live: Live):
             yield part, writer.emit(aten.select.int, u, at, i, like=kind(part))
 
 
-def _slice(writer: Writer, step: Step, u: Value, live: Live):
+def _slice(writer: Writer, step: Step, u: Value, live: IsLive):
     x, *rest = step.args
     names = ("dim", "start", "end", "step")
     given = {
@@ -171,22 +171,22 @@ def _slice(writer: Writer, step: Step, u: Value, live: Live):
     yield x, writer.emit(aten.slice_backward.default, u, *args, like=kind(x))
 
 
-def _slice_backward(writer: Writer, step: Step, u: Value, live: Live):
+def _slice_backward(writer: Writer, step: Step, u: Value, live: IsLive):
     x, _, *where = step.args
     yield x, writer.emit(aten.slice.Tensor, u, *where, like=kind(x))
 
 
-def _select(writer: Writer, step: Step, u: Value, live: Live):
+def _select(writer: Writer, step: Step, u: Value, live: IsLive):
     x, dim, index = step.args
     yield x, writer.emit(aten.select_backward.default, u, list(x.shape), dim, index, like=kind(x))
 
 
-def _select_backward(writer: Writer, step: Step, u: Value, live: Live):
+def _select_backward(writer: Writer, step: Step, u: Value, live: IsLive):
     x, _, *where = step.args
     yield x, writer.emit(aten.select.int, u, *where, like=kind(x))
 
 
-def _total(writer: Writer, step: Step, u: Value, live: Live):
+def _total(writer: Writer, step: Step, u: Value, live: IsLive):
     """sum and mean, of all or of some dimensions."""
     x = step.args[0]
     dims = [d % len(x.shape) for d in (step.args[1] or ())] if len(step.args) > 1 else []
@@ -202,13 +202,13 @@ def _total(writer: Writer, step: Step, u: Value, live: Live):
     yield x, y
 
 
-def _pool(writer: Writer, step: Step, u: Value, live: Live):
+def _pool(writer: Writer, step: Step, u: Value, live: IsLive):
     x, winners, *window = step.args
     args = (winners, list(x.shape[2:]), *window)
     yield x, writer.emit(linscope.max_pool2d_frozen_transpose.default, u, *args, like=kind(x))
 
 
-def _pool_transpose(writer: Writer, step: Step, u: Value, live: Live):
+def _pool_transpose(writer: Writer, step: Step, u: Value, live: IsLive):
     x, winners, _, *window = step.args
     yield x, writer.emit(linscope.max_pool2d_frozen.default, u, winners, *window, like=kind(x))
 

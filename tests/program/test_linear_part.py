@@ -5,7 +5,8 @@ import torch
 import torch.nn.functional as F
 from lines import columns, traced
 
-from linscope_cuda.program.linear_part import AFFINE, LINEAR, LinearPart, live_values, offset
+from linscope_cuda.program.linear_part import AFFINE, LINEAR, LinearPart, offset
+from linscope_cuda.program.live import Live
 from linscope_cuda.program.tracer import Tracer
 
 aten = torch.ops.aten
@@ -361,7 +362,7 @@ def test_the_linear_part_and_the_offsets_are_the_function(case):
 @pytest.mark.parametrize("case", CASES)
 def test_only_constants_are_offsets(case):
     _, _, line, adds = parts(case)
-    live = live_values(line)
+    live = Live(line)
     found = [s.function.overloadpacket for s in line.steps if offset(s, live) is not None]
     assert found == adds
 
@@ -369,7 +370,7 @@ def test_only_constants_are_offsets(case):
 @pytest.mark.parametrize("case", [c for c in CASES if CASES[c][3]])
 def test_an_offset_is_what_the_function_gives_for_zeros(case):
     _, _, line, _ = parts(case)
-    live = live_values(line)
+    live = Live(line)
     for step in line.steps:
         c = offset(step, live)
         if c is None:
@@ -424,7 +425,7 @@ MOVED = [c for c in CASES if not c.startswith(("conv", "batch_norm"))]
 def test_constants_that_are_moved_in_each_run_are_constants_too(case):
     constants = [c for c in CASES[case][2] if c.is_floating_point()]
     function, x, line, adds = parts(case, [*constants, VECTOR, MATRIX, MATRICES])
-    live = live_values(line)
+    live = Live(line)
     zero = function(torch.zeros_like(x))
     close = {"rtol": 1e-13, "atol": 1e-13 if case != "add in float32" else 1e-6}
     torch.testing.assert_close(LinearPart(line).line(x) + zero, function(x), **close)
@@ -439,7 +440,7 @@ def test_what_is_made_of_constants_alone_has_no_offset():
         tracer.constant(moved)
         y = given * (moved + 1)
     line = tracer.line(y)
-    live = live_values(line)
+    live = Live(line)
     made = [aten.alias.default, aten.add.Tensor, aten.mul.Tensor]
     assert [s.function for s in line.steps] == made
     assert [offset(s, live) for s in line.steps] == [None] * 3
