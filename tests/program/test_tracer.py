@@ -22,6 +22,7 @@ def check(function, shape=SHAPE):
     x = inputs(1, 1, shape)
     line, y = traced(function, x)
     assert torch.equal(y, function(x)), "tracing changes the function"
+    constants = [c.clone() for c in line.constants()]
     xs = inputs(3, 2, shape)
     want = torch.cat([function(x[None]) for x in xs])
     kept = xs.clone()
@@ -40,7 +41,7 @@ def check(function, shape=SHAPE):
     rows = torch.stack([program.T(u).flatten() for u in us])
     assert torch.equal(rows, J), "the transpose"
     assert torch.equal(program.T(us.flatten(0, 1)).reshape(J.shape), J), "the transpose of a batch"
-    return line
+    assert all(map(torch.equal, line.constants(), constants)), "constants are written over"
 
 
 def buffer(*shape):
@@ -378,6 +379,28 @@ def test_what_runs_in_a_pause_is_a_constant():
     line = tracer.line(y)
     assert torch.equal(line(x), 3 * x) and torch.equal(line(0 * x), 2 * x)
     assert len(line.steps) == 1
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        lambda c, x: c + x,
+        lambda c, x: c.view(1, 12).view(SHAPE) * x,
+        lambda c, x: torch.cat([c * 2, c[:, :1] * 3], 1)[:, 1:] + x,
+        lambda c, x: c.reshape(SHAPE)[:, :] + c * x,
+    ],
+)
+def test_a_constant_that_each_run_makes_anew_is_not_written_over(use):
+    tracer, x, moved = Tracer(), inputs(1), buffer()
+    with torch.no_grad(), tracer:
+        given = tracer.input(x.clone())
+        tracer.constant(moved)
+        y = use(moved, given)
+    program, want = Program(tracer.line(y)), use(buffer(), x)
+    for _ in range(2):
+        assert torch.equal(program(x), want) and torch.equal(moved, buffer())
+        assert torch.equal(program(torch.cat([x, x])), torch.cat([want, want]))
+        assert torch.equal(program.linear(x), want - use(buffer(), 0 * x))
 
 
 def test_a_tensor_may_stand_for_the_value_of_another():
