@@ -114,17 +114,26 @@ class Transposition:
             y = step.function(*substituted(step.args, given), **substituted(step.kwargs, given))
             return tuple((y if isinstance(y, tuple | list) else [y])[i] for i in outputs)
 
-        def pull_back(*given: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        def pull_back(dense: bool, *given: torch.Tensor) -> tuple[torch.Tensor, ...]:
             values = {v.number: t for v, t in zip(constants, given[len(outputs) :], strict=True)}
-            # Zeros without memory: a constant that the derivative keeps takes none, either.
             zeros = [
                 torch.zeros((), dtype=v.dtype, device=self.device).expand(v.shape) for v in inputs
             ]
-            _, back, *_ = torch.func.vjp(partial(f, values), *zeros)
+            at = [z.contiguous() for z in zeros] if dense else zeros
+            _, back, *_ = torch.func.vjp(partial(f, values), *at)
             return back(tuple(given[: len(outputs)]))
 
+        def inserted(dense: bool) -> list[Any]:
+            given = (*asked, *constants)
+            return self.writer.insert(partial(pull_back, dense), *given, device=self.device)
+
         try:
-            found = self.writer.insert(pull_back, *asked, *constants, device=self.device)
+            # Zeros without memory: what the derivative keeps of them takes none, either. Some
+            # functions, as view_as_complex, want them as they would lie in memory.
+            try:
+                found = inserted(dense=False)
+            except RuntimeError:
+                found = inserted(dense=True)
         except (RuntimeError, NotImplementedError) as error:
             where = step.label or str(step.function)
             raise NoTranspose(f"{where} has no transpose: {_line(error)}") from error

@@ -86,7 +86,20 @@ def _convolution(writer: Writer, step: Step, u: Value, live: IsLive):
             )
         ]
     args = (weight, None, stride, padding, dilation, not transposed, extra, groups)
-    yield x, writer.emit(aten.convolution.default, u, *args, like=kind(x))
+    if not transposed:
+        yield x, writer.emit(aten.convolution.default, u, *args, like=kind(x))
+        return
+    steps = zip(size, padding, dilation, kernel, stride, strict=True)
+    made = [(n + 2 * p - d * (k - 1) - 1) // s + 1 for n, p, d, k, s in steps]
+    shape = [*x.shape[:2], *made]
+    y = writer.emit(aten.convolution.default, u, *args, like=(shape, u.dtype))
+    for dim, (extent, wanted) in enumerate(zip(made, x.shape[2:], strict=True), 2):
+        if (
+            extent != wanted
+        ):  # windows beyond the last one, where there was more padding than stride
+            shape[dim] = wanted
+            y = writer.emit(aten.slice.Tensor, y, dim, 0, wanted, 1, like=(shape, u.dtype))
+    yield x, y
 
 
 def _matrix_product(writer: Writer, step: Step, u: Value, live: IsLive):

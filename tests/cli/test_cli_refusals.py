@@ -169,7 +169,10 @@ def test_networks_that_cannot_be_frozen_are_refused_with_the_call(command, here,
     said = refused(run(command, "--model", f"no_rule{kind}"), here, capsys)
     assert f"no_rule{kind} cannot be frozen: " in said and "cumprod" in said
     said = refused(run(command, "--model", f"impostor{kind}"), here, capsys)
-    assert f"impostor{kind} cannot be frozen: y of x0 - 1.5 a, re-enacted = y0 - 1.5 F a fails by" in said
+    assert (
+        f"impostor{kind} cannot be frozen: y of x0 - 1.5 a, re-enacted = y0 - 1.5 F a fails by"
+        in said
+    )
     assert "first departs at" in said
 
 
