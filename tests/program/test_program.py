@@ -11,6 +11,7 @@ from torch import nn
 
 import linscope_cuda as ls
 from linscope_cuda.program import Program
+from linscope_cuda.program.transposed import NoTranspose
 
 SIZES = {
     "resnet18": 48,
@@ -137,7 +138,11 @@ def same_in_batches(op):
 def transposed_twice(op):
     F_, T = op.program.linear, op.program.T
     v, u = probes(1, op.input_shape), probes(1, op.output_shape)
-    assert close(T.T(v), F_(v))
+    if isinstance(op.model, Complex):
+        with pytest.raises(NoTranspose, match="complex"):
+            _ = T.T
+    else:
+        assert close(T.T(v), F_(v))
     assert abs((u * F_(v)).sum() - (T(u) * v).sum()) <= 1e-12 * u.norm() * F_(v).norm()
     assert close(op.program(v), F_(v) + op.residual, 1e-12)
 
@@ -162,7 +167,6 @@ class TestSmall:
         assert close(columns(op.program.linear, op.x0.shape), dense)
         rows = columns(op.program.T, (1, *op.output_shape)).T
         assert close(rows, dense)
-        assert close(columns(op.program.T.T, op.x0.shape), dense)
         assert close(op.program(torch.zeros_like(op.x0)), r)
 
 
