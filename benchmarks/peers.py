@@ -15,7 +15,7 @@ import linscope_cuda as ls
 from linscope_cuda.zoo import networks as zoo
 
 from .networks import SMALL, Network, chosen, torchvision
-from .products import EQUAL, EVERY_WAY, SECONDS, plain
+from .products import EQUAL, EVERY_WAY, plain
 from .timing import Timing, give_back, timings
 from .ways import WAYS, System, applies
 
@@ -28,6 +28,7 @@ NETWORKS = EVERY_WAY | {
     "PixelShuffle-4 x3, 48x48": Network(lambda: zoo.PixelShuffle4(3), (3, 48, 48)),
 }
 SMALLER = SMALL | {"ShuffleNet v2 x0.5, 64x64": torchvision("shufflenet_v2_x0_5", 64)}
+SECONDS = 6.0  # for F v, for F^T u and for the construction: less than a minute with all else
 TAPES = ("tape", "tape of Taylor")
 Ways = Mapping[str, Callable[[], object]]
 LINEARIZE, VJP = "torch.func.linearize", "torch.func.vjp, kept"
