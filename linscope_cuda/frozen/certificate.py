@@ -80,7 +80,8 @@ def derivative_tolerance(dtype: torch.dtype) -> float:
 
 def _relative(difference: Tensor, *scales: Tensor) -> float:
     """|difference| over the largest of the scales' norms, in float64; NaN where any has NaN."""
-    norms = [t.double().norm().item() for t in (difference, *scales)]
+    tensors = (torch.view_as_real(t) if t.is_complex() else t for t in (difference, *scales))
+    norms = [t.double().norm().item() for t in tensors]
     if not all(map(math.isfinite, norms)):
         return math.nan
     return norms[0] / max(norms[1:]) if norms[0] else 0.0

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from .step import Value
-from .views import ORDERS, RESHAPES, SCATTERS, Geometry, View, places
+from .views import INVERSES, ORDERS, RESHAPES, SCATTERS, Geometry, View, places
 
 aten = torch.ops.aten
 
@@ -80,6 +80,8 @@ def _put(view: View, at: Geometry, whole: Any, part: Any, emit: Emit) -> Value:
     like = parent.shape, parent.dtype
     if view.function in SCATTERS:
         return emit(SCATTERS[view.function], (whole, part, *view.args), like)
+    if view.function in INVERSES:
+        return emit(INVERSES[view.function], (part,), like)
     if view.function in ORDERS:
         back = ORDERS[view.function](len(parent.shape), *view.args)
         return emit(aten.permute.default, (part, back), like)
@@ -89,7 +91,3 @@ def _put(view: View, at: Geometry, whole: Any, part: Any, emit: Emit) -> Value:
     put = (_flat(whole, emit), [places(parent, at)], part)
     flat = emit(aten.index_put.default, put, ((size,), parent.dtype))
     return emit(aten.reshape.default, (flat, list(parent.shape)), like)
-
-
-class Untraceable(NotImplementedError):
-    """An operator that cannot be written as a function of values; the message names it."""

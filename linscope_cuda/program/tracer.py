@@ -19,8 +19,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from .line import Line
 from .step import Step, Value, leaves, substituted
-from .storage import Storage, Untraceable
-from .views import Geometry, View, each_view, geometry
+from .storage import Storage
+from .views import Geometry, Untraceable, View, each_view, geometry, shown
 
 aten = torch.ops.aten
 
@@ -102,7 +102,7 @@ class Tracer(TorchDispatchMode):
         self.storages[key] = Storage(geometry(t), value)
 
     def _storage(self, t: Tensor) -> Storage | None:
-        return self.storages.get(t.untyped_storage()._cdata) if t.layout == torch.strided else None
+        return self.storages.get(t.untyped_storage()._cdata) if _has_storage(t) else None
 
     def _storage_of(self, t: Tensor) -> Storage:
         """A storage, of constants so far if it is not known."""
@@ -175,7 +175,7 @@ class Tracer(TorchDispatchMode):
 
     def _hold(self, t: Tensor) -> Held:
         held = Held(t)
-        if t.layout == torch.strided:
+        if _has_storage(t):
             self.held.setdefault(t.untyped_storage()._cdata, []).append(held)
         return held
 
@@ -259,7 +259,7 @@ class Tracer(TorchDispatchMode):
 
         def snapshot(at: Geometry) -> Held:
             with self.pause():
-                return self._hold(target.as_strided(at.shape, at.stride, at.offset).clone())
+                return self._hold(shown(target.untyped_storage(), at, target.device).clone())
 
         self._storage_of(target).write(geometry(target), after, self._step, snapshot)
 
@@ -276,6 +276,10 @@ class Tracer(TorchDispatchMode):
         result = func(*args, **kwargs)
         self._note_views(_twin(func), (before, *args[1:]), kwargs, args[0])
         return result
+
+
+def _has_storage(t: Tensor) -> bool:
+    return t.layout == torch.strided and not t._is_zerotensor()
 
 
 def _listed(result: Any) -> list:

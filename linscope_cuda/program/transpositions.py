@@ -75,8 +75,10 @@ def _sum(writer: Writer, step: Step, u: Value, live: IsLive):
 
 
 def _convolution(writer: Writer, step: Step, u: Value, live: IsLive):
-    x, weight, _, stride, padding, dilation, transposed, _, groups = step.args
+    x, weight, _, *window, transposed, _, groups = step.args
     kernel, size = weight.shape[2:], u.shape[2:]
+    # torch takes one number for all dimensions, too.
+    stride, padding, dilation = (w if len(w) > 1 else list(w) * len(kernel) for w in window)
     extra = [0] * len(kernel)
     if not transposed:  # what the strides left over at the end
         extra = [

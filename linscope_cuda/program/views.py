@@ -12,6 +12,10 @@ from torch import Tensor
 aten = torch.ops.aten
 
 
+class Untraceable(NotImplementedError):
+    """An operator that cannot be written as a function of values; the message names it."""
+
+
 class Geometry(NamedTuple):
     """Where a tensor lies in its storage."""
 
@@ -19,6 +23,8 @@ class Geometry(NamedTuple):
     stride: tuple[int, ...]
     offset: int
     dtype: torch.dtype
+    conjugate: bool  # what lies there is read as its conjugate
+    negative: bool
 
 
 @dataclass
@@ -31,7 +37,10 @@ class View:
 
 
 def geometry(t: Tensor) -> Geometry:
-    return Geometry(tuple(t.shape), tuple(t.stride()), int(t.storage_offset()), t.dtype)
+    # The stride of a single entry says nothing, and differs between equal views.
+    stride = tuple(0 if n == 1 else step for n, step in zip(t.shape, t.stride(), strict=True))
+    lies = tuple(t.shape), stride, int(t.storage_offset())
+    return Geometry(*lies, t.dtype, t.is_conj(), t.is_neg())
 
 
 def each_view(func, args, kwargs, result) -> Iterator[tuple[Tensor, Any, tuple]]:
@@ -46,6 +55,8 @@ def each_view(func, args, kwargs, result) -> Iterator[tuple[Tensor, Any, tuple]]
             function, rest = (aten.view.default, (list(result.shape),)) if like else (None, ())
             yield result, function, rest
             return
+        if func in _PHYSICAL:
+            func = _PHYSICAL[func]
         if func is aten.slice.Tensor:
             dim, *ends = bound
             bound = [dim, *slice(*ends).indices(args[0].shape[dim])]
@@ -62,6 +73,10 @@ def each_view(func, args, kwargs, result) -> Iterator[tuple[Tensor, Any, tuple]]
         start += length
 
 
+# Views that leave it to their readers to conjugate or negate: in a line it is done at once.
+_PHYSICAL = {aten._conj.default: aten._conj_physical.default, aten._neg_view.default: aten.neg.default}
+
+
 def _occupied(t: Tensor) -> tuple:
     """Where a tensor's entries lie, in their order."""
     return t.storage_offset(), [
@@ -72,9 +87,19 @@ def _occupied(t: Tensor) -> tuple:
 def places(parent: Geometry, at: Geometry) -> Tensor:
     """Which entries of the flattened parent lie where `at` says."""
     size = torch.Size(parent.shape).numel()
+    if parent[3:] != at[3:]:
+        raise Untraceable(f"{at} has no place in {parent}")
     numbers = torch.empty_strided(parent.shape, parent.stride, dtype=torch.int64)
     numbers.copy_(torch.arange(size).reshape(parent.shape))
     return numbers.as_strided(at.shape, at.stride, at.offset - parent.offset).clone()
+
+
+def shown(storage: torch.UntypedStorage, at: Geometry, device: torch.device) -> Tensor:
+    """The tensor that lies at a place."""
+    empty = torch.empty(0, dtype=at.dtype, device=device)
+    t = empty.set_(storage, at.offset, at.shape, at.stride)  # pyright: ignore[reportCallIssue]
+    t = t.conj() if at.conjugate else t
+    return torch._neg_view(t) if at.negative else t
 
 
 def _inverse(order: list[int]) -> list[int]:
@@ -92,6 +117,13 @@ SCATTERS = {
     aten.slice.Tensor: aten.slice_scatter.default,
     aten.select.int: aten.select_scatter.default,
     aten.diagonal.default: aten.diagonal_scatter.default,
+}
+# What shows a tensor entry by entry as something else, and what shows that as the tensor again.
+INVERSES = {
+    aten._conj_physical.default: aten._conj_physical.default,
+    aten.neg.default: aten.neg.default,
+    aten.view_as_real.default: aten.view_as_complex.default,
+    aten.view_as_complex.default: aten.view_as_real.default,
 }
 ORDERS = {
     aten.permute.default: lambda dims, order: _inverse([d % dims for d in order]),
