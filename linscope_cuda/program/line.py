@@ -31,7 +31,7 @@ class Line:
         with torch.no_grad(), torch._C._AutoDispatchBelowAutograd():
             y = self._run(x)
         # The answer is the caller's own: not his input, nor a constant.
-        return y if self._owns_answer else y.clone()
+        return y if self.lives.is_own(self.output) else y.clone()
 
     def _run(self, x: Tensor) -> Tensor:
         values: Values = [None] * self.size
@@ -72,8 +72,9 @@ class Line:
         return max([self.input.number, *numbers]) + 1
 
     @cached_property
-    def _owns_answer(self) -> bool:
-        return Lives(self.input, self.steps, self.output).is_own(self.output)
+    def lives(self) -> Lives:
+        """How long its values are needed, and where they lie."""
+        return Lives(self.input, self.steps, self.output)
 
     @cached_property
     def _quick(self) -> list[Callable[[Values], None]]:
@@ -84,7 +85,7 @@ class Line:
         return self._runners(writing=False)
 
     def _runners(self, writing: bool) -> list[Callable[[Values], None]]:
-        lives = Lives(self.input, self.steps, self.output)
+        lives = self.lives
         return [
             _runner(step, lives.unread(i, step), writing and lives.may_write(i, step))
             for i, step in enumerate(self.steps)

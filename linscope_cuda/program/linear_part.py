@@ -6,7 +6,7 @@ F v and F^T u need A without subtraction: a small column of F would drown in a l
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -16,6 +16,7 @@ from .derivative import push_forward
 from .line import Line
 from .live import Live
 from .step import Step, Value, substituted
+from .views import ORDERS, RESHAPES
 from .writer import Writer, device_of, kind, renamed
 
 aten = torch.ops.aten
@@ -61,7 +62,7 @@ class LinearPart:
             return
         asked = {values[v.number] for v in step.operands() if live(v)}
         args, kwargs = renamed(step.args, values), renamed(step.kwargs, values)
-        here = Step(**{**vars(step), "args": args, "kwargs": kwargs})
+        here = replace(step, args=args, kwargs=kwargs)
         # Each value has a step of its own: others may read what this one adds to.
         y = affine.linear(writer, here, lambda v: isinstance(v, Value) and v in asked)
         if y in asked:
@@ -177,21 +178,12 @@ def _sum(writer: Writer, step: Step, live: IsLive) -> Value:
     if live(first) and live(second):
         return writer.emit(step.function, *step.args, like=kind(step.output), **step.kwargs)
     x, sign = (first, signs[0]) if live(first) else (second, signs[1])
-    return _as(writer, _times(writer, x, sign), step.output)
-
-
-def _times(writer: Writer, x: Value, factor: Any) -> Value:
-    if factor == 1:
-        return x
-    if factor == -1:
-        return writer.emit(aten.neg.default, x, like=kind(x))
-    return writer.emit(aten.mul.Tensor, x, factor, like=kind(x))
+    return _as(writer, writer.times(x, sign), step.output)
 
 
 def _as(writer: Writer, x: Value, like: Value) -> Value:
     """x in the dtype and shape of another value, to which it broadcasts."""
-    if x.dtype != like.dtype:
-        x = writer.emit(aten._to_copy.default, x, like=(x.shape, like.dtype), dtype=like.dtype)
+    x = writer.cast(x, like.dtype)
     if x.shape != like.shape:
         x = writer.emit(aten.expand.default, x, list(like.shape), like=kind(like))
     return x
@@ -200,7 +192,7 @@ def _as(writer: Writer, x: Value, like: Value) -> Value:
 def _sum_offset(step: Step, live: Live) -> Tensor | None:
     if live(step.args[0]) and live(step.args[1]):
         return None
-    one = Step(**{**vars(step), "args": tuple(_pixel(a) if live(a) else a for a in step.args)})
+    one = replace(step, args=tuple(_pixel(a) if live(a) else a for a in step.args))
     return _at_zero(one, live)
 
 
@@ -225,7 +217,7 @@ def _channel_offset(step: Step, live: Live) -> Tensor:
     """c of a function that treats all pixels of a channel alike."""
     x = step.args[0]
     pixel = Value(x.number, (1, x.shape[1], *[1] * (len(x.shape) - 2)), x.dtype)
-    return _at_zero(Step(**{**vars(step), "args": (pixel, *step.args[1:])}), live)
+    return _at_zero(replace(step, args=(pixel, *step.args[1:])), live)
 
 
 def _gate_offset(step: Step, live: Live) -> Tensor:
@@ -239,11 +231,11 @@ def _product_sum(product: Any = None) -> Affine:
     def linear(writer: Writer, step: Step, live: IsLive) -> Value:
         c, a, b = step.args[:3]
         if live(c) and not live(a) and not live(b):
-            return _as(writer, _times(writer, c, step.kwargs.get("beta", 1)), step.output)
+            return _as(writer, writer.times(c, step.kwargs.get("beta", 1)), step.output)
         if live(c) or product is None:
             return _without_constants("self")(writer, step, live)
         y = writer.emit(product, a, b, like=kind(step.output))
-        return _times(writer, y, step.kwargs.get("alpha", 1))
+        return writer.times(y, step.kwargs.get("alpha", 1))
 
     def offset(step: Step, live: Live) -> Tensor | None:
         c, *factors = step.args[:3]
@@ -263,9 +255,8 @@ _NORMS = [
 LINEAR: set[Any] = {
     *(aten.mul.Tensor, aten.mul.Scalar, aten.div.Tensor, aten.div.Scalar, aten.neg.default),
     *(aten.mm.default, aten.bmm.default, aten.mv.default, aten.dot.default),
-    *(aten.view.default, aten._unsafe_view.default, aten._reshape_alias.default),
-    *(aten.reshape.default, aten.unsqueeze.default, aten.squeeze.default, aten.squeeze.dim),
-    *(aten.squeeze.dims, aten.permute.default, aten.transpose.int, aten.t.default),
+    *RESHAPES,
+    *ORDERS,
     *(aten.expand.default, aten.clone.default, aten._to_copy.default, aten.alias.default),
     *(aten.slice.Tensor, aten.select.int, aten.unfold.default, aten.diagonal.default),
     *(aten.sum.default, aten.sum.dim_IntList, aten.mean.default, aten.mean.dim),

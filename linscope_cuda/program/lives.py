@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from .step import Step, Value
+from .views import ORDERS, RESHAPES
 
 aten = torch.ops.aten
 
@@ -75,12 +76,8 @@ class Lives:
 
 
 # Views that show each entry once: what may be written over.
-_APART = {
-    *(aten.view.default, aten._unsafe_view.default, aten.reshape.default, aten.permute.default),
-    *(aten.transpose.int, aten.t.default, aten.slice.Tensor, aten.select.int, aten.alias.default),
-    *(aten.unsqueeze.default, aten.squeeze.default, aten.squeeze.dim, aten.squeeze.dims),
-    *(aten._reshape_alias.default, aten.detach.default),
-}
+_APART = {*RESHAPES, *ORDERS, aten.slice.Tensor, aten.select.int, aten.alias.default}
+_APART |= {aten.detach.default}
 
 
 def _shares(function: Any) -> bool:

@@ -6,7 +6,6 @@ import torch
 
 from .calls import WRITING
 from .line import Line
-from .lives import Lives
 
 aten = torch.ops.aten
 
@@ -15,7 +14,7 @@ def peak_bytes(line: Line) -> int:
     """The most bytes that one run holds at a time of what its steps make; the input and constants
     are not counted, what convolutions lay out anew is.
     """
-    lives = Lives(line.input, line.steps, line.output)
+    lives = line.lives
     sizes = {v.number: v.nbytes for s in line.steps for v in s.outputs if v and lives.owns(v)}
     alive = peak = 0
     for i, step in enumerate(line.steps):

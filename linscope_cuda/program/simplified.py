@@ -8,13 +8,10 @@ import torch
 
 from .line import Line
 from .step import Step, Value
+from .views import RESHAPES
 from .writer import Writer
 
 aten = torch.ops.aten
-
-_SHAPES = {aten.view.default, aten._unsafe_view.default, aten.reshape.default}
-_SHAPES |= {aten._reshape_alias.default, aten.unsqueeze.default, aten.squeeze.default}
-_SHAPES |= {aten.squeeze.dim, aten.squeeze.dims}
 
 
 def simplified(program: Line) -> Line:
@@ -31,7 +28,7 @@ def simplified(program: Line) -> Line:
             )
         elif step.function is aten.permute.default and _in_order(step):
             known[step.output.number] = known[step.args[0].number]
-        elif step.function in _SHAPES and isinstance(_named(step, known), Value):
+        elif step.function in RESHAPES and isinstance(_named(step, known), Value):
             source: Value = known[step.args[0].number]
             source = shaped.get(source.number, source)
             out = step.output

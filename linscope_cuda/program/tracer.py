@@ -11,6 +11,7 @@ from __future__ import annotations
 import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -153,19 +154,21 @@ class Tracer(TorchDispatchMode):
 
     def _record(self, func, args, kwargs, result, given) -> None:
         made = _listed(result)
-        outputs = self._emit_call(func, args, kwargs, made, given, isinstance(result, tuple | list))
+        args, kwargs = self._named(args, given), self._named(kwargs, given)
+        like = [(tuple(t.shape), t.dtype) if isinstance(t, Tensor) else None for t in made]
+        outputs = self._emit(func, args, kwargs, like, isinstance(result, tuple | list))
         for t, value in zip(made, outputs, strict=True):
             if value is not None:
                 self.assign(t, value)
 
-    def _emit_call(self, func, args, kwargs, made, given, several=False):
+    def _named(self, arguments: Any, given: dict[int, Value | Held | Tensor]) -> Any:
+        """Arguments as a step has them: values, and constants that it holds."""
+
         def operand(t: Tensor) -> Any:
             known = given[id(t)]
-            return self._hold(t) if isinstance(known, Tensor) else known
+            return self._hold(known) if isinstance(known, Tensor) else known
 
-        args, kwargs = substituted(args, operand), substituted(kwargs, operand)
-        like = [(tuple(t.shape), t.dtype) if isinstance(t, Tensor) else None for t in made]
-        return self._emit(func, args, kwargs, like, several)
+        return substituted(arguments, operand)
 
     def _emit(self, function, args, kwargs, like, several=False) -> tuple:
         outputs = tuple(None if kind is None else self._value(*kind) for kind in like)
@@ -183,7 +186,8 @@ class Tracer(TorchDispatchMode):
 
     def _note_views(self, func, args, kwargs, result) -> None:
         base = args[0]
-        if not isinstance(base, Tensor):  # a number, which torch hands on to its functions as well
+        # A number, which torch hands to its functions as well, or what lies nowhere: no view.
+        if not isinstance(base, Tensor) or not _has_storage(base):
             return
         storage = self._storage_of(base)
         for t, function, rest in each_view(func, args, kwargs, result):
@@ -228,13 +232,9 @@ class Tracer(TorchDispatchMode):
         return result
 
     def _emit_twin(self, func, args, kwargs, target, given) -> Value:
-        def operand(t: Tensor) -> Any:
-            known = given[id(t)]
-            return self._hold(known) if isinstance(known, Tensor) else known
-
         twin, shape = _twin(func), tuple(target.shape)
         dtype = _dtype(twin, args, kwargs)
-        args, kwargs = substituted(args, operand), substituted(kwargs, operand)
+        args, kwargs = self._named(args, given), self._named(kwargs, given)
         made = self._emit(twin, args, kwargs, [(shape, dtype)])[0]
         return self._cast(made, target.dtype)
 
@@ -322,7 +322,7 @@ def _twin(func) -> Any:
 
 def _settled(step: Step) -> Step:
     args, kwargs = _unheld(step.args), _unheld(step.kwargs)
-    return Step(step.function, args, kwargs, step.outputs, step.label, step.call, step.single)
+    return replace(step, args=args, kwargs=kwargs)
 
 
 def _unheld(value: Any) -> Any:

@@ -7,6 +7,7 @@ linear function does not depend on where it is taken.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -74,13 +75,8 @@ class Transposition:
         def named(v: Any) -> Any:
             return self.known[v.number] if isinstance(v, Value) and not self.live(v) else v
 
-        given = Step(
-            **{
-                **vars(step),
-                "args": substituted(step.args, named),
-                "kwargs": substituted(step.kwargs, named),
-            }
-        )
+        args, kwargs = substituted(step.args, named), substituted(step.kwargs, named)
+        given = replace(step, args=args, kwargs=kwargs)
         rule = RULES.get(step.function)
         real = not any(v.dtype.is_complex for v in leaves((step.args, step.outputs)))
         only = us[0]

@@ -9,6 +9,7 @@ import torch
 
 from .linear_part import IsLive
 from .step import Step, Value
+from .views import ORDERS, RESHAPES
 from .writer import Writer, kind
 
 aten = torch.ops.aten
@@ -32,13 +33,7 @@ def _to(writer: Writer, u: Value, like: Value) -> Value:
             u = writer.emit(aten.sum.dim_IntList, u, dims, True, like=(shape, u.dtype))
         if u.shape != like.shape:
             u = writer.emit(aten.reshape.default, u, list(like.shape), like=(like.shape, u.dtype))
-    return _cast(writer, u, like.dtype)
-
-
-def _cast(writer: Writer, u: Value, dtype: torch.dtype) -> Value:
-    if u.dtype == dtype:
-        return u
-    return writer.emit(aten._to_copy.default, u, like=(u.shape, dtype), dtype=dtype)
+    return writer.cast(u, like.dtype)
 
 
 def _same(writer: Writer, step: Step, u: Value, live: IsLive):
@@ -66,12 +61,7 @@ def _sum(writer: Writer, step: Step, u: Value, live: IsLive):
     for x, sign in zip(step.args, {"add": (1, alpha), "sub": (1, -alpha)}[name], strict=False):
         if not live(x):
             continue
-        part = _to(writer, u, x)
-        if sign == -1:
-            part = writer.emit(aten.neg.default, part, like=kind(x))
-        elif sign != 1:
-            part = writer.emit(aten.mul.Tensor, part, sign, like=kind(x))
-        yield x, part
+        yield x, writer.times(_to(writer, u, x), sign)
 
 
 def _convolution(writer: Writer, step: Step, u: Value, live: IsLive):
@@ -127,16 +117,7 @@ def _shape(writer: Writer, step: Step, u: Value, live: IsLive):
 
 def _order(writer: Writer, step: Step, u: Value, live: IsLive):
     x, *rest = step.args
-    dims = len(x.shape)
-    order = list(range(dims))
-    if step.function is aten.permute.default:
-        order = [d % dims for d in rest[0]]
-    elif step.function is aten.transpose.int:
-        a, b = (d % dims for d in rest) if dims else (0, 0)
-        order[a], order[b] = order[b], order[a]
-    else:
-        order.reverse()
-    back = sorted(range(dims), key=order.__getitem__)
+    back = ORDERS[step.function](len(x.shape), *rest)
     yield x, writer.emit(aten.permute.default, u, back, like=kind(x))
 
 
@@ -145,7 +126,7 @@ def _expand(writer: Writer, step: Step, u: Value, live: IsLive):
 
 
 def _copy(writer: Writer, step: Step, u: Value, live: IsLive):
-    yield step.args[0], _cast(writer, u, step.args[0].dtype)
+    yield step.args[0], writer.cast(u, step.args[0].dtype)
 
 
 def _cat(writer: Writer, step: Step, u: Value, live: IsLive):
@@ -207,7 +188,7 @@ def _total(writer: Writer, step: Step, u: Value, live: IsLive):
     dims = [d % len(x.shape) for d in (step.args[1] or ())] if len(step.args) > 1 else []
     dims = dims or list(range(len(x.shape)))
     kept = [1 if i in dims else n for i, n in enumerate(x.shape)]
-    u = _cast(writer, u, x.dtype)
+    u = writer.cast(u, x.dtype)
     if u.shape != tuple(kept):
         u = writer.emit(aten.reshape.default, u, kept, like=(kept, u.dtype))
     y = writer.emit(aten.expand.default, u, list(x.shape), like=kind(x))
@@ -245,15 +226,8 @@ RULES: dict[Any, Rule] = {
     **dict.fromkeys([aten.div.Tensor, aten.div.Scalar], _quotient),
     **dict.fromkeys([aten.add.Tensor, aten.sub.Tensor], _sum),
     **dict.fromkeys([aten.mm.default, aten.bmm.default], _matrix_product),
-    **dict.fromkeys(
-        [
-            *(aten.view.default, aten._unsafe_view.default, aten._reshape_alias.default),
-            *(aten.reshape.default, aten.unsqueeze.default, aten.squeeze.default),
-            *(aten.squeeze.dim, aten.squeeze.dims),
-        ],
-        _shape,
-    ),
-    **dict.fromkeys([aten.permute.default, aten.transpose.int, aten.t.default], _order),
+    **dict.fromkeys(RESHAPES, _shape),
+    **dict.fromkeys(ORDERS, _order),
     aten.expand.default: _expand,
     **dict.fromkeys([aten.clone.default, aten._to_copy.default, aten.alias.default], _copy),
     aten.cat.default: _cat,

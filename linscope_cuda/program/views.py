@@ -74,7 +74,10 @@ def each_view(func, args, kwargs, result) -> Iterator[tuple[Tensor, Any, tuple]]
 
 
 # Views that leave it to their readers to conjugate or negate: in a line it is done at once.
-_PHYSICAL = {aten._conj.default: aten._conj_physical.default, aten._neg_view.default: aten.neg.default}
+_PHYSICAL = {
+    aten._conj.default: aten._conj_physical.default,
+    aten._neg_view.default: aten.neg.default,
+}
 
 
 def _occupied(t: Tensor) -> tuple:
@@ -99,7 +102,7 @@ def shown(storage: torch.UntypedStorage, at: Geometry, device: torch.device) -> 
     empty = torch.empty(0, dtype=at.dtype, device=device)
     t = empty.set_(storage, at.offset, at.shape, at.stride)  # pyright: ignore[reportCallIssue]
     t = t.conj() if at.conjugate else t
-    return torch._neg_view(t) if at.negative else t
+    return aten._neg_view.default(t) if at.negative else t
 
 
 def _inverse(order: list[int]) -> list[int]:
@@ -108,7 +111,8 @@ def _inverse(order: list[int]) -> list[int]:
 
 def _swapped(dims: int, a: int, b: int) -> list[int]:
     order = list(range(dims))
-    order[a], order[b] = order[b], order[a]
+    if dims:
+        order[a], order[b] = order[b], order[a]
     return order
 
 
@@ -131,6 +135,7 @@ ORDERS = {
     aten.t.default: lambda dims: list(range(dims))[::-1],
 }
 RESHAPES = {
+    aten.reshape.default,
     aten.view.default,
     aten._unsafe_view.default,
     aten._reshape_alias.default,

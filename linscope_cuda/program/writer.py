@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -11,6 +12,8 @@ from torch import Tensor
 from .line import Line
 from .step import Step, Value, substituted
 from .tracer import Tracer
+
+aten = torch.ops.aten
 
 Kind = tuple[Sequence[int], torch.dtype]  # of a value: its shape and dtype
 
@@ -33,15 +36,28 @@ class Writer:
         self.steps.append(Step(function, args, kwargs, (output,), self.label, self.call))
         return output
 
-    def copy(self, step: Step, known: dict[int, Value], **changes: Any) -> None:
+    def copy(self, step: Step, known: dict[int, Value]) -> None:
         """A step of another line, whose values are `known` here by their numbers there."""
-        args, kwargs = renamed(changes.get("args", step.args), known), renamed(step.kwargs, known)
-        function = changes.get("function", step.function)
+        args, kwargs = renamed(step.args, known), renamed(step.kwargs, known)
         outputs = tuple(None if v is None else self.value(v.shape, v.dtype) for v in step.outputs)
-        self.steps.append(Step(function, args, kwargs, outputs, step.label, step.call, step.single))
+        self.steps.append(replace(step, args=args, kwargs=kwargs, outputs=outputs))
         for old, new in zip(step.outputs, outputs, strict=True):
             if old is not None and new is not None:
                 known[old.number] = new
+
+    def times(self, x: Value, factor: Any) -> Value:
+        """x multiplied with a number."""
+        if factor == 1:
+            return x
+        if factor == -1:
+            return self.emit(aten.neg.default, x, like=kind(x))
+        return self.emit(aten.mul.Tensor, x, factor, like=kind(x))
+
+    def cast(self, x: Value, dtype: torch.dtype) -> Value:
+        """x in a dtype."""
+        if x.dtype == dtype:
+            return x
+        return self.emit(aten._to_copy.default, x, like=(x.shape, dtype), dtype=dtype)
 
     def insert(self, f: Callable[..., Any], *inputs: Value, device: torch.device) -> list[Any]:
         """The steps of f(*inputs), found by running it on zeros: the values that it returns, None
@@ -55,7 +71,7 @@ class Writer:
         steps, given, values = tracer.lines(made)
         known = {v.number: w for v, w in zip(given, inputs, strict=True)}
         for step in steps:
-            self.copy(Step(**{**vars(step), "label": self.label, "call": self.call}), known)
+            self.copy(replace(step, label=self.label, call=self.call), known)
         return [None if v is None else known[v.number] for v in values]
 
     def line(self, input: Value, output: Value) -> Line:

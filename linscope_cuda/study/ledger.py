@@ -63,8 +63,7 @@ def ledger(op: LinearInterpreter, outputs: Iterable[Any]) -> Ledger:
 
     def contributions(u: Tensor) -> tuple[Tensor, Tensor]:
         """Of F x0, and of each offset, to the output that u stands for."""
-        found = u.new_zeros(len(offsets.list), dtype=torch.float64).unbind()
-        found = list(found)
+        found = [u.new_zeros((), dtype=torch.float64)] * len(offsets.list)
 
         def meet(offset: Offset, q: Tensor) -> None:
             found[offset.number] = _inner(q, offset.value)
