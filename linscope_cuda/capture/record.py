@@ -66,8 +66,8 @@ class Record(Interception):
     def run(self, forward, x):
         y = super().run(forward, x)
         self.tape = Tape(self.model, self.policy, x, y, self.entries)
-        self.line = self.tracer.line(y)
-        self.steps = self.tracer.lines([])[0]
+        self.line, self.steps = self.tracer.line(y), self.tracer.steps
+        del self.tracer  # it knows the run: without it, memory goes with the last who needs it
         return y
 
     def modes(self):

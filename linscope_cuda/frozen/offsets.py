@@ -18,7 +18,7 @@ from torch import Tensor
 from ..capture.model import settings
 from ..capture.transparent import normal_mode
 from ..program.line import Values
-from ..program.linear_part import LinearPart, offset
+from ..program.linear_part import linear_part, offset
 from ..program.live import Live
 from ..program.transposed import NoTranspose, Transposition
 from ..rules import UnscopedOperation
@@ -45,9 +45,8 @@ class Offsets:
     def __init__(self, op: FrozenNetwork):
         op.source.require_same()
         affine = op.program.line
-        part = LinearPart(affine)
         try:
-            reverse = Transposition(part.line)
+            reverse = Transposition(linear_part(affine))
         except NoTranspose as error:
             raise UnscopedOperation(str(error)) from error
         live = Live(affine)
@@ -57,7 +56,7 @@ class Offsets:
         self.at: dict[int, list[Offset]] = {}  # by the values of the transposed program
         for step in affine.steps:
             c = offset(step, live) if live(step.output) else None
-            q = reverse.meets.get(part.values[step.output.number].number)
+            q = reverse.meets.get(step.output.number)
             if c is not None and q is not None:
                 self.list.append(Offset(len(self.list), step.label, c))
                 self.at.setdefault(q.number, []).append(self.list[-1])

@@ -93,7 +93,7 @@ class Line:
 
     def constants(self) -> list[Tensor]:
         """Every tensor that the steps hold, each once."""
-        found = {id(t): t for s in self.steps for t in s.operands() if isinstance(t, Tensor)}
+        found = {id(t): t for s in self.steps for t in s.operands if isinstance(t, Tensor)}
         return list(found.values())
 
 
@@ -112,7 +112,7 @@ def _needed(steps: Iterable[Step], output: Value) -> list[Step]:
     for s in reversed(list(steps)):
         if any(v is not None and v.number in wanted for v in s.outputs):
             kept.append(s)
-            wanted |= {v.number for v in s.operands() if isinstance(v, Value)}
+            wanted |= {v.number for v in s.operands if isinstance(v, Value)}
     return kept[::-1]
 
 

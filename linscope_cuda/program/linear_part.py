@@ -17,7 +17,7 @@ from .line import Line
 from .live import Live
 from .step import Step, Value, substituted
 from .views import ORDERS, RESHAPES
-from .writer import Writer, device_of, kind, renamed
+from .writer import Writer, device_of, kind
 
 aten = torch.ops.aten
 linscope = torch.ops.linscope
@@ -38,36 +38,20 @@ class Affine:
     offset: Callable[[Step, Live], Tensor | None] | None = None
 
 
-class LinearPart:
-    """The program without what its steps add, F x of F x + r; and `values`: by the numbers of the
-    affine program's values, its own.
+def linear_part(affine: Line) -> Line:
+    """The program without what its steps add, F x of F x + r; what is made of a value has its
+    number.
     """
-
-    def __init__(self, affine: Line):
-        self.writer, self.values = Writer(), {}
-        start = affine.input
-        self.values[start.number] = self.writer.value(start.shape, start.dtype)
-        live = Live(affine)
-        for step in affine.steps:
-            self._add(step, live)
-        ends = self.values[start.number], self.values[affine.output.number]
-        self.line = self.writer.line(*ends)
-
-    def _add(self, step: Step, live: Live) -> None:
-        writer, values = self.writer, self.values
-        writer.label, writer.call = step.label, step.call
-        affine = affine_of(step, live)
-        if affine is None:
-            writer.copy(step, values)
-            return
-        asked = {values[v.number] for v in step.operands() if live(v)}
-        args, kwargs = renamed(step.args, values), renamed(step.kwargs, values)
-        here = replace(step, args=args, kwargs=kwargs)
-        # Each value has a step of its own: others may read what this one adds to.
-        y = affine.linear(writer, here, lambda v: isinstance(v, Value) and v in asked)
-        if y in asked:
-            y = writer.emit(aten.alias.default, y, like=kind(y))
-        values[step.output.number] = y
+    writer, live = Writer(affine.size), Live(affine)
+    for step in affine.steps:
+        apart = affine_of(step, live)
+        if apart is None:
+            writer.steps.append(step)
+            continue
+        writer.at(step)
+        before = len(writer.steps)
+        writer.name(apart.linear(writer, step, live), step.output, before)
+    return writer.line(affine.input, affine.output)
 
 
 def affine_of(step: Step, live: Live) -> Affine | None:
@@ -102,8 +86,8 @@ def _at_zero(step: Step, live: Live) -> Tensor:
 
 def _by_derivative(writer: Writer, step: Step, live: IsLive) -> Value:
     """A x of any function, as its derivative, which is A everywhere."""
-    moving = list({v.number: v for v in step.operands() if live(v)}.values())
-    still = [v for v in step.operands() if isinstance(v, Value) and not live(v)]
+    moving = list({v.number: v for v in step.operands if live(v)}.values())
+    still = [v for v in step.operands if isinstance(v, Value) and not live(v)]
     numbers = [v.number for v in (*moving, *still)]
 
     def pushed(*given: Tensor) -> Tensor:

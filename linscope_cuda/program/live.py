@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import torch
 
 from .line import Line
-from .step import Step, Value, substituted
+from .step import Step, Value
 
 
 class Live:
@@ -19,7 +18,7 @@ class Live:
         self._makers: dict[int, Step] = {}  # of the values that do not
         for step in line.steps:
             numbers = {v.number for v in step.outputs if v is not None}
-            if any(map(self, step.operands())):
+            if any(map(self, step.operands)):
                 self._found |= numbers
             else:
                 self._makers |= dict.fromkeys(numbers, step)
@@ -34,8 +33,7 @@ class Live:
         def known(v: Any) -> Any:
             return v if not isinstance(v, Value) or self(v) else self._constant(v)
 
-        args, kwargs = substituted(step.args, known), substituted(step.kwargs, known)
-        return replace(step, args=args, kwargs=kwargs)
+        return step.of(known)
 
     def _constant(self, v: Value) -> torch.Tensor:
         step = self.resolved(self._makers[v.number])

@@ -28,7 +28,7 @@ class Lives:
         for i, step in enumerate(steps):
             if _shares(step.function):
                 self._share(step)
-            for v in (*step.operands(), *step.outputs):
+            for v in (*step.operands, *step.outputs):
                 if isinstance(v, Value):
                     self.last[self.owner(v)] = self._read[v.number] = i
         self.last[self.owner(output)] = self._read[output.number] = len(steps)
@@ -56,12 +56,12 @@ class Lives:
 
     def unread(self, i: int, step: Step) -> list[int]:
         """The values that no step after this one reads."""
-        touched = {v.number for v in (*step.operands(), *step.outputs) if isinstance(v, Value)}
+        touched = {v.number for v in (*step.operands, *step.outputs) if isinstance(v, Value)}
         return [n for n in touched if self._read[n] == i]
 
     def spent(self, i: int, step: Step) -> list[int]:
         """The owners whose memory no step after this one reads."""
-        touched = {self.owner(v) for v in (*step.operands(), *step.outputs) if isinstance(v, Value)}
+        touched = {self.owner(v) for v in (*step.operands, *step.outputs) if isinstance(v, Value)}
         return [n for n in touched if self.last[n] == i]
 
     def may_write(self, i: int, step: Step) -> bool:

@@ -27,7 +27,7 @@ def peak_bytes(line: Line) -> int:
         alive += sum(v.nbytes for v in made)
         scratch = 0
         if step.function is aten.convolution.default:
-            scratch = sum(v.nbytes for v in (*made, *step.operands()))
+            scratch = sum(v.nbytes for v in (*made, *step.operands))
         peak = max(peak, alive + scratch)
         alive -= sum(sizes.get(n, 0) for n in spent)
     # An answer that is a view of the input is a copy.

@@ -13,7 +13,7 @@ from .batched import batched
 from .folded import folded
 from .graph import example, graph_module
 from .line import Line
-from .linear_part import LinearPart
+from .linear_part import linear_part
 from .memory import peak_bytes
 from .simplified import simplified
 from .table import table
@@ -54,7 +54,7 @@ class Program:
     @cached_property
     def linear(self) -> Program:
         """F x alone, without what the steps add."""
-        line = simplified(LinearPart(self.line).line)
+        line = simplified(linear_part(self._one))
         return Program(folded(line) if self.fold else line)
 
     @cached_property

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -46,28 +47,45 @@ class Step:
         """Its value, of a function that has one."""
         return next(v for v in self.outputs if v is not None)
 
-    def operands(self) -> Iterator[Any]:
+    @cached_property
+    def operands(self) -> list[Any]:
         """Values and constant tensors among the arguments, in their order."""
         return leaves((self.args, self.kwargs))
 
+    def of(self, given: Callable[[Any], Any]) -> Step:
+        """The step with `given(v)` for each of its operands v; itself, where that changes none."""
+        if all(given(v) is v for v in self.operands):
+            return self
+        args, kwargs = substituted(self.args, given), substituted(self.kwargs, given)
+        return Step(self.function, args, kwargs, self.outputs, self.label, self.call, self.single)
 
-def leaves(value: Any) -> Iterator[Any]:
+
+_LEAF, _SEVERAL = (Value, Tensor), (tuple, list)
+
+
+def leaves(value: Any) -> list[Any]:
     """Values and tensors within nested arguments."""
-    if isinstance(value, Value | Tensor):
-        yield value
-    elif isinstance(value, tuple | list):
+    found: list[Any] = []
+    _gather(value, found)
+    return found
+
+
+def _gather(value: Any, found: list[Any]) -> None:
+    if isinstance(value, _LEAF):
+        found.append(value)
+    elif isinstance(value, _SEVERAL):
         for v in value:
-            yield from leaves(v)
+            _gather(v, found)
     elif isinstance(value, dict):
         for v in value.values():
-            yield from leaves(v)
+            _gather(v, found)
 
 
 def substituted(value: Any, given: Callable[[Any], Any]) -> Any:
     """Nested arguments with `given(v)` for each Value or tensor v."""
-    if isinstance(value, Value | Tensor):
+    if isinstance(value, _LEAF):
         return given(value)
-    if isinstance(value, tuple | list):
+    if isinstance(value, _SEVERAL):
         return type(value)([substituted(v, given) for v in value])
     if isinstance(value, dict):
         return {k: substituted(v, given) for k, v in value.items()}

@@ -26,7 +26,7 @@ def table(line: Line) -> str:
 def _row(step: Step) -> tuple[str, str, str, str]:
     first = step.outputs[0] or step.output
     function = str(step.function).removesuffix(".default")
-    return str(first), function, _shape(first), ", ".join(map(_operand, step.operands()))
+    return str(first), function, _shape(first), ", ".join(map(_operand, step.operands))
 
 
 def _adds(step: Step, live: Live) -> str:

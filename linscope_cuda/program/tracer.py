@@ -12,6 +12,7 @@ import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import cache
 from typing import Any
 
 import torch
@@ -68,9 +69,10 @@ class Tracer(TorchDispatchMode):
         return Line(given, steps, output)
 
     def lines(self, ys: list[Any]) -> tuple[list[Step], list[Value], list[Value | None]]:
-        """The steps, the inputs, and the values of some tensors."""
+        """The steps, the inputs, and the values of some tensors; nothing is recorded after it."""
         values = [self.value(y) if isinstance(y, Tensor) else None for y in ys]
-        return [_settled(s) for s in self.steps], self.given, values
+        self.steps = list(map(_settled, self.steps))
+        return self.steps, self.given, values
 
     @contextmanager
     def pause(self) -> Iterator[None]:
@@ -132,15 +134,13 @@ class Tracer(TorchDispatchMode):
         self.on_operator(func, args)
         if self.paused:
             return func(*args, **kwargs)
-        schema = func._schema
-        written = [a.alias_info is not None and a.alias_info.is_write for a in schema.arguments]
-        if any(written):
+        if any(written := _written(func)):
             return self._run_writing(func, written, args, kwargs)
         if func.overloadpacket in _FACTORIES:
             return func(*args, **kwargs)
         given = self._operands((args, kwargs))
         result = func(*args, **kwargs)
-        if any(r.alias_info is not None for r in schema.returns):
+        if _views(func):
             self._note_views(func, args, kwargs, result)
         elif any(isinstance(v, Value) for v in given.values()):
             self._record(func, args, kwargs, result, given)
@@ -276,6 +276,19 @@ class Tracer(TorchDispatchMode):
         result = func(*args, **kwargs)
         self._note_views(_twin(func), (before, *args[1:]), kwargs, args[0])
         return result
+
+
+@cache
+def _written(func: Any) -> tuple[bool, ...]:
+    """Which arguments an operator writes into."""
+    arguments = func._schema.arguments
+    return tuple(a.alias_info is not None and a.alias_info.is_write for a in arguments)
+
+
+@cache
+def _views(func: Any) -> bool:
+    """Whether an operator's results may be views."""
+    return any(r.alias_info is not None for r in func._schema.returns)
 
 
 def _has_storage(t: Tensor) -> bool:

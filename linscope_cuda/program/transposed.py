@@ -7,7 +7,6 @@ linear function does not depend on where it is taken.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -41,20 +40,17 @@ class Transposition:
 
     def __init__(self, program: Line):
         self.source = program
-        self.writer = writer = Writer(program.size)  # its values have numbers of their own
+        self.writer = writer = Writer(program.size)
         self.live = Live(program)
         self.device = device_of(program.steps)
         self.meets: dict[int, Value] = {}
         start = self.meets[program.output.number] = writer.value(
             program.output.shape, program.output.dtype
         )
-        self.known: dict[int, Value] = {}
-        for step in program.steps:
-            if not any(map(self.live, step.outputs)):
-                writer.copy(step, self.known)
+        writer.steps += [s for s in program.steps if not any(map(self.live, s.outputs))]
         for step in reversed(program.steps):
             if any(map(self.live, step.outputs)):
-                writer.label, writer.call = step.label, step.call
+                writer.at(step)
                 self._reverse(step)
         end = self.meets.get(program.input.number)
         if end is None:
@@ -71,19 +67,13 @@ class Transposition:
         us = [None if v is None else self.meets.get(v.number) for v in step.outputs]
         if all(u is None for u in us):
             return
-
-        def named(v: Any) -> Any:
-            return self.known[v.number] if isinstance(v, Value) and not self.live(v) else v
-
-        args, kwargs = substituted(step.args, named), substituted(step.kwargs, named)
-        given = replace(step, args=args, kwargs=kwargs)
         rule = RULES.get(step.function)
         real = not any(v.dtype.is_complex for v in leaves((step.args, step.outputs)))
         only = us[0]
         if rule is not None and step.single and real and only is not None:
-            back = rule(self.writer, given, only, self.live)
+            back = rule(self.writer, step, only, self.live)
         else:
-            back = self._by_derivative(given, us)
+            back = self._by_derivative(step, us)
         for value, u in back:
             before = self.meets.get(value.number)
             if before is not None:
@@ -91,13 +81,13 @@ class Transposition:
             self.meets[value.number] = u
 
     def _by_derivative(self, step: Step, us: list[Value | None]) -> Iterator[tuple[Value, Value]]:
-        inputs = list({v.number: v for v in step.operands() if self.live(v)}.values())
+        inputs = list({v.number: v for v in step.operands if self.live(v)}.values())
         at = {v.number: i for i, v in enumerate(inputs)}
         outputs = [i for i, u in enumerate(us) if u is not None]
         asked = [u for u in us if u is not None]
         constants = list(
             {
-                v.number: v for v in step.operands() if isinstance(v, Value) and not self.live(v)
+                v.number: v for v in step.operands if isinstance(v, Value) and not self.live(v)
             }.values()
         )
 

@@ -38,9 +38,10 @@ class View:
 
 def geometry(t: Tensor) -> Geometry:
     # The stride of a single entry says nothing, and differs between equal views.
-    stride = tuple(0 if n == 1 else step for n, step in zip(t.shape, t.stride(), strict=True))
-    lies = tuple(t.shape), stride, int(t.storage_offset())
-    return Geometry(*lies, t.dtype, t.is_conj(), t.is_neg())
+    shape, stride = tuple(t.shape), t.stride()
+    if 1 in shape:
+        stride = tuple([0 if n == 1 else step for n, step in zip(shape, stride, strict=True)])
+    return Geometry(shape, stride, t.storage_offset(), t.dtype, t.is_conj(), t.is_neg())
 
 
 def each_view(func, args, kwargs, result) -> Iterator[tuple[Tensor, Any, tuple]]:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from .line import Line
-from .step import Step, Value, substituted
+from .step import Step, Value
 from .tracer import Tracer
 
 aten = torch.ops.aten
@@ -19,12 +19,19 @@ Kind = tuple[Sequence[int], torch.dtype]  # of a value: its shape and dtype
 
 
 class Writer:
-    """Steps in the making; the labels are those of the step of another line that is at work."""
+    """Steps in the making; the labels are those of the step of another line that is at work.
 
-    def __init__(self, count: int = 0) -> None:
+    `count` is the number of the first value that is made: those of the other line stay its own.
+    """
+
+    def __init__(self, count: int) -> None:
         self.steps: list[Step] = []
-        self.count = count  # the number of the next value
+        self.count = count
         self.label, self.call = "", -1
+
+    def at(self, step: Step) -> None:
+        """What is written next belongs to a step of the other line."""
+        self.label, self.call = step.label, step.call
 
     def value(self, shape: Iterable[int], dtype: torch.dtype) -> Value:
         self.count += 1
@@ -36,14 +43,14 @@ class Writer:
         self.steps.append(Step(function, args, kwargs, (output,), self.label, self.call))
         return output
 
-    def copy(self, step: Step, known: dict[int, Value]) -> None:
-        """A step of another line, whose values are `known` here by their numbers there."""
-        args, kwargs = renamed(step.args, known), renamed(step.kwargs, known)
-        outputs = tuple(None if v is None else self.value(v.shape, v.dtype) for v in step.outputs)
-        self.steps.append(replace(step, args=args, kwargs=kwargs, outputs=outputs))
-        for old, new in zip(step.outputs, outputs, strict=True):
-            if old is not None and new is not None:
-                known[old.number] = new
+    def name(self, made: Value, value: Value, since: int) -> None:
+        """Lets `made`, if no step before step `since` did, be the value of that name."""
+        last = self.steps[-1] if len(self.steps) > since else None
+        if last is not None and last.outputs == (made,):
+            self.steps[-1] = replace(last, outputs=(value,))
+        else:
+            alias = (aten.alias.default, (made,), {}, (value,))
+            self.steps.append(Step(*alias, self.label, self.call))
 
     def times(self, x: Value, factor: Any) -> Value:
         """x multiplied with a number."""
@@ -71,8 +78,17 @@ class Writer:
         steps, given, values = tracer.lines(made)
         known = {v.number: w for v, w in zip(given, inputs, strict=True)}
         for step in steps:
-            self.copy(replace(step, label=self.label, call=self.call), known)
+            self._copy(step, known)
         return [None if v is None else known[v.number] for v in values]
+
+    def _copy(self, step: Step, known: dict[int, Value]) -> None:
+        """A step whose values are `known` here by their numbers there."""
+        outputs = tuple(None if v is None else self.value(v.shape, v.dtype) for v in step.outputs)
+        here = step.of(lambda v: known[v.number] if isinstance(v, Value) else v)
+        self.steps.append(replace(here, outputs=outputs, label=self.label, call=self.call))
+        for old, new in zip(step.outputs, outputs, strict=True):
+            if old is not None and new is not None:
+                known[old.number] = new
 
     def line(self, input: Value, output: Value) -> Line:
         return Line(input, self.steps, output)
@@ -83,12 +99,7 @@ def kind(v: Value) -> Kind:
     return v.shape, v.dtype
 
 
-def renamed(value: Any, known: dict[int, Value]) -> Any:
-    """Nested arguments with values by the names that they are known by."""
-    return substituted(value, lambda v: known[v.number] if isinstance(v, Value) else v)
-
-
 def device_of(steps: Iterable[Step], default: str = "cpu") -> torch.device:
     """Where the constants of some steps lie."""
-    found = next((t for s in steps for t in s.operands() if isinstance(t, Tensor)), None)
+    found = next((t for s in steps for t in s.operands if isinstance(t, Tensor)), None)
     return torch.device(default) if found is None else found.device

@@ -5,6 +5,7 @@ import torch
 import torch.nn.functional as F
 from lines import columns, traced
 
+import linscope_cuda.operators.functions as ops
 from linscope_cuda.program import Program
 from linscope_cuda.program.folded import folded
 
@@ -19,6 +20,7 @@ WEIGHT, GROUPED = random(6, 4, 2, 2), random(6, 2, 2, 2)
 LINE, TURNED = random(6, 4, 2), random(4, 6, 2, 2)
 SCALE, MEAN, VARIANCE, OTHER = random(6), random(6), random(6) ** 2 + 0.1, random(6)
 PICTURE, ROW = (1, 4, 3, 4), (1, 4, 5)
+ON = random(*PICTURE)  # what decides
 
 
 def norm(h):
@@ -28,6 +30,23 @@ def norm(h):
 def read_twice(x):
     h = F.conv2d(x, WEIGHT)
     return norm(h) + h
+
+
+def wide_norm(x):
+    return F.batch_norm(x, MEAN[:4], VARIANCE[:4], SCALE[:4], OTHER[:4])
+
+
+def rectified(h):
+    return ops.relu_frozen(h, ops.relu_scope(ON[:, :, : h.shape[2], : h.shape[3]].contiguous())[1])
+
+
+def pooled(x):
+    _, winners = ops.max_pool2d_scope(ON, 1, 2, 1)
+    return F.conv2d(ops.max_pool2d_frozen(rectified(wide_norm(x)), winners, 2, 1), WEIGHT)
+
+
+def next_read_twice(h):
+    return F.conv2d(h, WEIGHT) + h[:, :1, 1:, 1:]
 
 
 def scaled_twice(x):
@@ -53,6 +72,34 @@ CASES = {
     "a scale of some pixels": (PICTURE, lambda x: F.conv2d(x, WEIGHT) * SCALE[:2, None], 1, 1),
     "a number": (PICTURE, lambda x: F.conv2d(x, WEIGHT) * 3, 1, 1),
     "read twice": (PICTURE, read_twice, 1, 1),
+    "into the next": (PICTURE, lambda x: F.conv2d(rectified(wide_norm(x)), WEIGHT), 1, 0),
+    "into the next, past a pool": (PICTURE, pooled, 1, 0),
+    "into the next, transposed": (
+        PICTURE,
+        lambda x: F.conv_transpose2d(wide_norm(x), TURNED, groups=2),
+        1,
+        0,
+    ),
+    "into the next, in groups": (
+        PICTURE,
+        lambda x: F.conv2d(wide_norm(x), GROUPED, groups=2),
+        1,
+        1,
+    ),
+    "into none, read twice": (PICTURE, lambda x: next_read_twice(wide_norm(x)), 1, 1),
+    "into none, read twice later": (
+        PICTURE,
+        lambda x: next_read_twice(rectified(wide_norm(x))),
+        1,
+        1,
+    ),
+    "into none, added": (PICTURE, lambda x: F.conv2d(wide_norm(x) + x, WEIGHT), 1, 1),
+    "a norm of a norm into the next": (
+        PICTURE,
+        lambda x: F.conv2d(rectified(wide_norm(wide_norm(x))), WEIGHT),
+        1,
+        0,
+    ),
     "two convolutions": (
         PICTURE,
         lambda x: norm(F.conv2d(norm(F.conv2d(x, WEIGHT))[:, :4], WEIGHT)),

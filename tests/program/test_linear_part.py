@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 from lines import columns, traced
 
-from linscope_cuda.program.linear_part import AFFINE, LINEAR, LinearPart, offset
+from linscope_cuda.program.linear_part import AFFINE, LINEAR, linear_part, offset
 from linscope_cuda.program.live import Live
 from linscope_cuda.program.tracer import Tracer
 
@@ -349,7 +349,7 @@ def parts(case, moved=()):
 def test_the_linear_part_and_the_offsets_are_the_function(case):
     function, x, line, _ = parts(case)
     zero = function(torch.zeros_like(x))
-    A = LinearPart(line).line
+    A = linear_part(line)
     close = {"rtol": 1e-13, "atol": 1e-13 if case != "add in float32" else 1e-6}
     torch.testing.assert_close(line(x), function(x), **close)
     torch.testing.assert_close(A(x) + zero, function(x), **close)
@@ -404,7 +404,7 @@ LARGE = {
 def test_what_is_small_does_not_drown_in_a_large_constant(name):
     x = torch.randn(1, 4, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
     small, large = (
-        LinearPart(traced(lambda x: LARGE[name](x, size * (VECTOR + 3)), x)[0]).line(x)  # noqa: B023
+        linear_part(traced(lambda x: LARGE[name](x, size * (VECTOR + 3)), x)[0])(x)  # noqa: B023
         for size in (0, 1e18)
     )
     assert small.any()
@@ -428,7 +428,7 @@ def test_constants_that_are_moved_in_each_run_are_constants_too(case):
     live = Live(line)
     zero = function(torch.zeros_like(x))
     close = {"rtol": 1e-13, "atol": 1e-13 if case != "add in float32" else 1e-6}
-    torch.testing.assert_close(LinearPart(line).line(x) + zero, function(x), **close)
+    torch.testing.assert_close(linear_part(line)(x) + zero, function(x), **close)
     found = [s.function.overloadpacket for s in line.steps if offset(s, live) is not None]
     assert found == adds
 
@@ -444,4 +444,4 @@ def test_what_is_made_of_constants_alone_has_no_offset():
     made = [aten.alias.default, aten.add.Tensor, aten.mul.Tensor]
     assert [s.function for s in line.steps] == made
     assert [offset(s, live) for s in line.steps] == [None] * 3
-    assert torch.equal(LinearPart(line).line(x), x * (VECTOR + 1))
+    assert torch.equal(linear_part(line)(x), x * (VECTOR + 1))

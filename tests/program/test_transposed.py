@@ -7,7 +7,7 @@ from lines import columns, traced, units
 
 from linscope_cuda.operators import functions as ops
 from linscope_cuda.program import Line, Program, Step, Value
-from linscope_cuda.program.linear_part import LinearPart
+from linscope_cuda.program.linear_part import linear_part
 from linscope_cuda.program.tracer import Tracer
 from linscope_cuda.program.transposed import NoTranspose, transposed
 from linscope_cuda.program.transpositions import RULES
@@ -271,7 +271,7 @@ def test_every_rule_is_taken():
     taken = set(HAND_MADE)
     for name in CASES:
         function, x, _ = case(name)
-        line = LinearPart(traced(function, x)[0]).line
+        line = linear_part(traced(function, x)[0])
         back = transposed(line)
         taken |= {s.function for made in (line, back) for s in made.steps}
     assert not {str(f) for f in RULES.keys() - taken}
