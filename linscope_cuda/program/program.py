@@ -15,6 +15,7 @@ from .graph import example, graph_module
 from .line import Line
 from .linear_part import linear_part
 from .memory import peak_bytes
+from .packed import packed
 from .simplified import simplified
 from .table import table
 from .transposed import transposed
@@ -34,7 +35,7 @@ class Program:
 
     def __init__(self, line: Line, fold: bool = False):
         self.line = line
-        self.fold = fold  # scales of channels into the convolutions before them, in `linear`
+        self.fold = fold  # whether convolutions may have weights of their own, see folded, packed
         self._of_size: dict[int, Line] = {}
 
     @torch.no_grad()
@@ -49,13 +50,14 @@ class Program:
 
     @cached_property
     def _one(self) -> Line:
-        return simplified(self.line)
+        line = simplified(self.line)
+        return packed(line) if self.fold else line
 
     @cached_property
     def linear(self) -> Program:
         """F x alone, without what the steps add."""
-        line = simplified(linear_part(self._one))
-        return Program(folded(line) if self.fold else line)
+        line = simplified(linear_part(simplified(self.line)))
+        return Program(folded(line) if self.fold else line, self.fold)
 
     @cached_property
     def T(self) -> Program:
@@ -63,7 +65,7 @@ class Program:
 
         NoTranspose, naming the call, for a function that torch cannot differentiate.
         """
-        return Program(transposed(self.linear.line))
+        return Program(transposed(self.linear.line), self.fold)
 
     def to_fx(self) -> GraphModule:
         """The line of one sample as a torch.fx module; its constants share the program's memory.
@@ -81,10 +83,11 @@ class Program:
 
     @property
     def nbytes(self) -> int:
-        """Of the constants that the steps hold: weights, decisions, and folded weights."""
-        held = (*self.line.constants(), *self.linear.line.constants())
-        storages = {t.untyped_storage()._cdata: t.untyped_storage().nbytes() for t in held}
-        return sum(storages.values())
+        """Of the constants that the steps hold: weights, decisions, and weights of `fold`."""
+        lines = [self.line, self._one, self.linear.line, self.linear._one]
+        lines += [self.T._one] if "T" in self.__dict__ else []
+        held = [t.untyped_storage() for line in lines for t in line.constants()]
+        return sum({t._cdata: t.nbytes() for t in held}.values())
 
     @property
     def peak_bytes(self) -> int:

@@ -41,7 +41,7 @@ def geometry(t: Tensor) -> Geometry:
     shape, stride = tuple(t.shape), t.stride()
     if 1 in shape:
         stride = tuple([0 if n == 1 else step for n, step in zip(shape, stride, strict=True)])
-    return Geometry(shape, stride, t.storage_offset(), t.dtype, t.is_conj(), t.is_neg())
+    return Geometry(shape, stride, int(t.storage_offset()), t.dtype, t.is_conj(), t.is_neg())
 
 
 def each_view(func, args, kwargs, result) -> Iterator[tuple[Tensor, Any, tuple]]:
