@@ -5,7 +5,7 @@ counts.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -126,20 +126,25 @@ class Network:
             return torch.autograd.grad(self.plain(x, stop), x, u)[0]
 
 
-@contextmanager
-def settings(device: torch.device, compiled: bool = False) -> Iterator[None]:
-    """What runs within does so in its own dtype: without autocast around it, without `compiled`
-    parts, on CUDA without TF32 and algorithms that change from call to call.
+def precision(device: torch.device) -> AbstractContextManager:
+    """What runs within does so in its own dtype: without autocast around it, on CUDA without TF32
+    and algorithms that change from call to call.
 
     Otherwise y0 = F x0 + r would hold to three digits, and differ between batch sizes.
     """
-    off = torch.autocast(device.type, enabled=False)
-    with off, _eager(compiled), _no_fast_path():
-        if device.type == "cuda":
-            with _full_precision():
-                yield
-        else:
-            yield
+    if device.type == "cuda":
+        return _full_precision()
+    # Asked first: a product of a small network takes no longer than what turns it off.
+    return _no_autocast(device) if torch.is_autocast_enabled(device.type) else nullcontext()
+
+
+@contextmanager
+def settings(device: torch.device, compiled: bool = False) -> Iterator[None]:
+    """How a model's own Python runs here: with `precision`, without `compiled` parts and without
+    kernels for whole layers.
+    """
+    with precision(device), _eager(compiled), _no_fast_path():
+        yield
 
 
 class _Plain(Interception):
@@ -177,11 +182,16 @@ def _eager(compiled: bool) -> Iterator[None]:
         yield
 
 
+def _no_autocast(device: torch.device) -> AbstractContextManager:
+    return torch.autocast(device.type, enabled=False)
+
+
 @contextmanager
 def _full_precision() -> Iterator[None]:
     cudnn, matmul = torch.backends.cudnn, torch.backends.cuda.matmul
     before = matmul.fp32_precision
-    with cudnn.flags(cudnn.enabled, False, None, cudnn.deterministic, False):
+    flags = cudnn.flags(cudnn.enabled, False, None, cudnn.deterministic, False)
+    with _no_autocast(torch.device("cuda")), flags:
         matmul.fp32_precision = "ieee"
         try:
             yield

@@ -48,24 +48,19 @@ class Stamp:
             self.state = self._state()
 
     def _changed(self) -> str | None:
-        for (name, mapping, key), (value, version, storage) in zip(
-            self.places, self.state, strict=True
-        ):
+        for (name, mapping, key), (value, mark) in zip(self.places, self.state, strict=True):
             now = mapping.get(key)
-            if now is not value or _version(now) != version or _storage(now) != storage:
+            if now is not value or (mark is not None and _mark(value) != mark):
                 return name
         return None
 
-    def _state(self) -> list[tuple[Any, int, int]]:
+    def _state(self) -> list[tuple[Any, tuple[int, int] | None]]:
         # The tensors are kept: another one could come to lie in the memory of one that is gone.
         values = [mapping.get(key) for _, mapping, key in self.places]
-        return [(value, _version(value), _storage(value)) for value in values]
+        return [(v, _mark(v) if isinstance(v, Tensor) else None) for v in values]
 
 
-def _version(value: Any) -> int:
-    return value._version if isinstance(value, Tensor) and not value.is_inference() else 0
-
-
-def _storage(value: Any) -> int:
-    strided = isinstance(value, Tensor) and value.layout == torch.strided
-    return value.untyped_storage()._cdata if strided else 0
+def _mark(t: Tensor) -> tuple[int, int]:
+    """A tensor's version and storage."""
+    version = 0 if t.is_inference() else t._version
+    return version, t.untyped_storage()._cdata if t.layout == torch.strided else 0

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..capture.model import settings
+from ..capture.model import precision
 from ..capture.transparent import normal_mode
 from ..program.line import Values
 from ..program.linear_part import linear_part, offset
@@ -86,7 +86,7 @@ class Offsets:
     def of_each(self, function: Callable[[Tensor], Any], u: Tensor) -> Any:
         """function(one sample) for every sample of u, at once: each result with them first."""
         self.op._passes += len(u)
-        with normal_mode(), settings(self.op.device):
+        with normal_mode(), precision(self.op.device):
             return torch.vmap(function)(u.unsqueeze(1))
 
 

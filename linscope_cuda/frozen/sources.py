@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.autograd import Function
 
 from ..capture.doubled_batch import DoubledBatch
-from ..capture.model import Network, settings
+from ..capture.model import Network, precision, settings
 from ..capture.record import Record
 from ..capture.stamp import Stamp
 from ..capture.tape import Tape
@@ -141,7 +141,7 @@ class Taped:
 
     def _run(self, program: Program, x: Tensor) -> Tensor:
         self.require_same()
-        with normal_mode(), settings(x.device):
+        with normal_mode(), precision(x.device):
             return program(x.detach().contiguous())
 
     def bytes_of_a_probe(self) -> int:
@@ -156,7 +156,7 @@ class Taped:
         if value is None:
             raise UnscopedOperation("a call gives what does not depend on the network's input")
         program = Program(flattened(self.program.line.input, self._steps, value))
-        with settings(self.x0.device):
+        with precision(self.x0.device):
             y = program(self.x0)
         return Taped(self.x0, y, program, self.stamp)
 

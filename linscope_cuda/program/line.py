@@ -27,8 +27,9 @@ class Line:
         self.steps = _needed(steps, output)
 
     def __call__(self, x: Tensor) -> Tensor:
-        # Nothing is differentiated here: torch need not look whether.
-        with torch.no_grad(), torch._C._AutoDispatchBelowAutograd():
+        # Nothing is differentiated here, and no value is seen outside: torch need not look whether,
+        # nor count what is written.
+        with torch.no_grad(), torch._C._AutoDispatchBelowADInplaceOrView():
             y = self._run(x)
         # The answer is the caller's own: not his input, nor a constant.
         return y if self.lives.is_own(self.output) else y.clone()

@@ -38,7 +38,6 @@ class Program:
         self.fold = fold  # whether convolutions may have weights of their own, see folded, packed
         self._of_size: dict[int, Line] = {}
 
-    @torch.no_grad()
     def __call__(self, x: Tensor) -> Tensor:
         if len(x) == 1:
             return self._one(x)
