@@ -105,6 +105,10 @@ def test_what_gains_nothing_is_left(name):
     assert same(traced(of, x)[0], of, x) == 0
 
 
+def near(found, want):
+    return (found - want).norm() < 1e-6 * want.norm()
+
+
 def test_doubles_are_left():
     weight, x = random(3, 8, 3, 3).double(), random(1, 8, 40, 44).double()
     line, y = traced(lambda x: F.conv2d(x, weight, padding=1), x)
@@ -121,11 +125,10 @@ def test_a_program_packs_what_it_runs():
     x = random(4, 3, 80, 88)
     line, _ = traced(function, x[:1])
     plain, quick = Program(line), Program(line, fold=True)
-    u = function(x) / 100
-    close = {"rtol": 1e-4, "atol": 1e-4}
+    u = function(x)
     for batch in (slice(1), slice(4)):
-        torch.testing.assert_close(quick.linear(x[batch]), plain.linear(x[batch]), **close)
-        torch.testing.assert_close(quick.T(u[batch]), plain.T(u[batch]), **close)
+        assert near(quick.linear(x[batch]), plain.linear(x[batch]))
+        assert near(quick.T(u[batch]), plain.T(u[batch]))
     assert not torch.equal(quick.T(u[:1]), plain.T(u[:1]))  # by another way
     assert torch.equal(quick.T.T.line(x[:1]), plain.linear.line(x[:1]))
     weights = first.nbytes + last.nbytes
