@@ -12,11 +12,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..capture.model import Network, plain_model, require_frozen, settings
+from ..capture.model import Network, plain_model, precision, require_frozen, settings
 from ..capture.replay import Replay
 from ..capture.tape import Tape
+from ..capture.transparent import normal_mode
 from ..linalg.operator import MatrixFreeOperator
 from ..program import Program
+from ..program.transposed import NoTranspose
 from ..rules.policy import Policy
 from . import tape_file
 from .certificate import Certificate, certify, require_linear
@@ -52,6 +54,41 @@ class FrozenNetwork(MatrixFreeOperator):
         >>> print(op.program)
         """
         return self.source.recorded().program
+
+    def compile(self, **options: Any) -> None:
+        """Lets torch.compile(**options) make both products from now on; equal within rounding, and
+        compiled when a number of probes first comes.
+
+        ValueError where no program is kept: storage="none".
+
+        >>> op.compile()
+        >>> op.filter(x)
+        """
+        for program in self._kept("compile"):
+            program.compile(**options)
+
+    def capture(self, samples: int) -> None:
+        """Lets products of so many probes be launched at once, as CUDA graphs.
+
+        ValueError off CUDA, and where no program is kept: storage="none".
+
+        >>> op.capture(8)
+        >>> op.filter(torch.randn(8, *op.input_shape, device="cuda"))
+        """
+        if self.device.type != "cuda":
+            raise ValueError(f"capture makes CUDA graphs, the network is on {self.device}")
+        for program in self._kept("capture"):
+            with normal_mode(), precision(self.device):
+                program.capture(samples, self.device)
+
+    def _kept(self, name: str) -> list[Program]:
+        """The programs of the products."""
+        if self.storage == "none":
+            raise ValueError(f"{name} wants a program that is kept, which storage='none' does not")
+        try:
+            return [self.program.linear, self.program.T]
+        except NoTranspose:
+            return [self.program.linear]
 
     @property
     def passes(self) -> int:

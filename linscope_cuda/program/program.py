@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from functools import cached_property
+from collections.abc import Callable
+from functools import cached_property, partial
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -10,6 +12,7 @@ from torch.export import ExportedProgram
 from torch.fx import GraphModule
 
 from .batched import batched
+from .faster import CudaGraph, Run, compiled
 from .folded import folded
 from .graph import example, graph_module
 from .line import Line
@@ -36,16 +39,42 @@ class Program:
     def __init__(self, line: Line, fold: bool = False):
         self.line = line
         self.fold = fold  # whether convolutions may have weights of their own, see folded, packed
-        self._of_size: dict[int, Line] = {}
+        self._single: Run | None = None
+        self._several: dict[int, Run] = {}  # by the size of a batch
+        self._run: Callable[[Line], Run] = _by_itself
 
     def __call__(self, x: Tensor) -> Tensor:
         if len(x) == 1:
-            return self._one(x)
-        if len(x) in self._of_size:
-            return self._of_size[len(x)](x)
+            self._single = self._single or self._run(self._one)
+            return self._single(x)
+        if len(x) in self._several:
+            return self._several[len(x)](x)
         line, y = batched(self._one, x)
-        self._of_size = dict([*list(self._of_size.items())[-1:], (len(x), simplified(line))])
+        self._keep(len(x), self._run(simplified(line)))
         return y
+
+    def _keep(self, samples: int, run: Run) -> None:
+        self._several = dict([*list(self._several.items())[-1:], (samples, run)])
+
+    def compile(self, **options: Any) -> None:
+        """Runs by torch.compile(**options) from now on: the same within rounding.
+
+        >>> op.program.linear.compile(mode="max-autotune")
+        """
+        self._single, self._several = None, {}
+        self._run = partial(compiled, **options)
+
+    def capture(self, samples: int, device: torch.device) -> None:
+        """Runs batches of so many samples as a CUDA graph from now on.
+
+        >>> op.program.linear.capture(8, op.device)
+        """
+        if samples == 1:
+            self._single = CudaGraph(self._one, device)
+            return
+        start = self.line.input
+        x = torch.zeros(samples, *start.shape[1:], dtype=start.dtype, device=device)
+        self._keep(samples, CudaGraph(simplified(batched(self._one, x)[0]), device))
 
     @cached_property
     def _one(self) -> Line:
@@ -95,3 +124,7 @@ class Program:
 
     def __repr__(self) -> str:
         return table(self.line)
+
+
+def _by_itself(line: Line) -> Run:
+    return line

@@ -182,10 +182,10 @@ def test_the_last_two_sizes_of_a_batch_are_kept():
     program = small(Image).program.linear
     for count in (2, 3, 4, 3, 1, 5):
         program(probes(count, INPUTS[Image][1:]))
-    assert list(program._of_size) == [4, 5]
-    kept = program._of_size[5]
+    assert list(program._several) == [4, 5]
+    kept = program._several[5]
     program(probes(5, INPUTS[Image][1:]))
-    assert program._of_size[5] is kept
+    assert program._several[5] is kept
 
 
 @pytest.mark.parametrize("kind", SMALL)
