@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
-from operator import index as as_int
 from typing import Any
 
 import torch
@@ -15,66 +14,14 @@ from torch import Tensor, nn
 from ..capture.model import Network, plain_model, require_frozen, settings
 from ..capture.replay import Replay
 from ..capture.tape import Tape
-from ..linalg.operator import MatrixFreeOperator
-from ..program import Program
 from ..rules.policy import Policy
-from . import tape_file
+from . import program_file, tape_file
 from .certificate import Certificate, certify, require_linear
+from .network import FrozenNetwork
 from .sources import Differentiable, Doubled, Source, record
 
 Storage = str | os.PathLike
 Output = str | int | Callable[[Any], Tensor] | None
-
-
-class FrozenNetwork(MatrixFreeOperator):
-    """A network's filter F and residual r, wherever their products come from."""
-
-    storage = "tape"
-
-    def __init__(self, source: Source, policy: Policy, max_bytes: int):
-        self.source, self.policy, self.max_bytes = source, policy, max_bytes
-        self.x0, self.output = source.x0, source.output
-        super().__init__(self.x0.shape[1:], self.output.shape[1:], self.x0.dtype, self.x0.device)
-
-    def __call__(self, x: Tensor) -> Tensor:
-        """F x + r: (K, *input_shape) -> (K, *output_shape)."""
-        return self.filter(x) + self.residual
-
-    @property
-    def residual(self) -> Tensor:
-        """r, the frozen network's answer to 0: (1, *output_shape)."""
-        return self.source.residual()
-
-    @property
-    def program(self) -> Program:
-        """F x + r as a straight line of torch functions; `program.T` is that of F^T u.
-
-        >>> print(op.program)
-        """
-        return self.source.recorded().program
-
-    @property
-    def passes(self) -> int:
-        return super().passes + self.source.passes
-
-    @property
-    def max_batch(self) -> int | None:
-        """Probes computed at once: as many as `max_bytes` allows, predicted when first asked for;
-        may be set.
-        """
-        if self._max_batch is None:
-            self._max_batch = max(1, self.max_bytes // max(1, self.source.bytes_of_a_probe()))
-        return self._max_batch
-
-    @max_batch.setter
-    def max_batch(self, value: int | None) -> None:
-        self._max_batch = value if value is None else max(1, as_int(value))
-
-    def _matmat(self, x: Tensor) -> Tensor:
-        return self.source.filter(x)
-
-    def _rmatmat(self, u: Tensor) -> Tensor:
-        return self.source.transpose(u)
 
 
 class LinearInterpreter(FrozenNetwork):
@@ -217,6 +164,18 @@ class LinearInterpreter(FrozenNetwork):
         """
         with torch.no_grad():
             return certify(self, generator)
+
+    def save(self, path: str | os.PathLike) -> None:
+        """Writes the program, its constants, x0 and the output to one safetensors file, whole or
+        not at all; `ls.load` reads it, without the model.
+
+        ValueError where products run the model itself (storage="none", differentiable) and for a
+        program of functions that a file may not hold; FileNotFoundError where the folder is
+        missing.
+
+        >>> op.save("cat.linscope")
+        """
+        program_file.save(self, path)
 
     def calls(self) -> list[str]:
         """The network's calls that depend on its input, in order: function and module."""
