@@ -1,4 +1,4 @@
-"""Frozen networks on disk: the program with its constants in one safetensors file, without the model.
+"""Frozen networks on disk: a program and its constants in one safetensors file, without the model.
 
 A digest has no key: whoever alters a file can make a new one. So a file names functions of a fixed
 list and holds numbers, and nothing of it is used before each step has given, on x0, what it says.
@@ -7,6 +7,7 @@ list and holds numbers, and nothing of it is used before each step has given, on
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -120,26 +121,24 @@ def _loaded(
     said = fields("the header", header, _HEADER)
     if any(type(call) is not str for call in said["calls"]):
         raise ValueError("its calls are no names")
-    x0, output = (_end(name, tensors).to(device) for name in ("x0", "output"))
+    x0, output = _end("x0", tensors, 2).to(device), _end("output", tensors, 1).to(device)
+    if not x0.isfinite().all():
+        raise ValueError("its x0 holds NaN or infinity")
     line = read(said["line"], tensors, x0.device)
     with torch.no_grad(), normal_mode(), settings(x0.device):
         require_output(output, require_run(line, x0), "the program's")
     source = Taped(x0, output, Program(line, said["fold"]))
     source.calls = said["calls"]
     op = FrozenProgram(path, said, source, max_bytes)
-    op.residual, op.filter(x0)
-    try:
+    op(x0)
+    with suppress(UnscopedOperation):  # of a network without a transpose, which products name
         op.transpose(output)
-    except UnscopedOperation:  # a network may have no transpose: products say so
-        pass
     return op
 
 
-def _end(name: str, tensors: dict[str, Tensor]) -> Tensor:
+def _end(name: str, tensors: dict[str, Tensor], dims: int) -> Tensor:
     """x0 or the output, which is taken out of the tensors."""
     t = tensors.pop(name, None)
-    if t is None or t.dim() < 2 or len(t) != 1 or not t.is_floating_point() or not t.numel():
+    if t is None or t.dim() < dims or len(t) != 1 or not t.numel() or not t.is_floating_point():
         raise ValueError(f"its {name} is no sample of floating numbers")
-    if name == "x0" and not t.isfinite().all():
-        raise ValueError("its x0 holds NaN or infinity")
     return t

@@ -18,7 +18,8 @@ DTYPES = {str(dtype).removeprefix("torch."): dtype for dtype in _KINDS}
 _NAMES = {dtype: name for name, dtype in DTYPES.items()}
 
 _PLACE = {"storage": int, "shape": list, "stride": list, "offset": int, "dtype": str}
-_PLACE |= {"conjugate": bool, "negative": bool}
+# Which product of matrices torch takes depends on whether a factor requires grad.
+_PLACE |= {"conjugate": bool, "negative": bool, "requires_grad": bool}
 
 # Kernels round otherwise where memory starts otherwise: it starts as it did, modulo this.
 _ALIGNED = 64
@@ -48,7 +49,7 @@ def packed(tensors: list[Tensor]) -> tuple[list[dict[str, Any]], dict[str, Tenso
         key, at = t.untyped_storage()._cdata, _placed(t)
         offset = at.offset - ends[key][0] // t.itemsize if t.numel() else 0
         said = at._asdict() | {"offset": offset, "dtype": _NAMES[t.dtype]}
-        places.append({"storage": numbers[key], **said})
+        places.append({"storage": numbers[key], **said, "requires_grad": t.requires_grad})
     return places, content
 
 
@@ -57,6 +58,7 @@ def _row_of_bytes(storage: torch.UntypedStorage, start: int, end: int) -> Tensor
     return empty.set_(storage, start, (end - start,))  # pyright: ignore[reportCallIssue]
 
 
+@torch.no_grad()
 def unpacked(
     places: list[Any], content: Mapping[str, Tensor], device: torch.device
 ) -> list[Tensor]:
@@ -69,23 +71,24 @@ def unpacked(
 
 def _unpacked(what: str, given: Any, storages: dict[str, Tensor], device: torch.device) -> Tensor:
     said = fields(what, given, _PLACE)
-    name = f"storage.{said.pop('storage')}"
+    name = f"storage.{said['storage']}"
     if name not in storages:
         raise ValueError(f"{what} lies in {name}, which is not there")
     if said["dtype"] not in DTYPES:
         raise ValueError(f"{what} is of the unknown dtype {said['dtype']!r:.40}")
-    at = Geometry(**said | {"dtype": DTYPES[said["dtype"]]})
-    storage = storages[name]
+    dtype, storage = DTYPES[said["dtype"]], storages[name]
+    conjugate, negative = said["conjugate"], said["negative"]
+    shape = sizes(f"the shape of {what}", said["shape"])
+    stride = sizes(f"the stride of {what}", said["stride"])
+    at = Geometry(shape, stride, said["offset"], dtype, conjugate, negative)
     if storage.dtype != torch.uint8 or storage.dim() != 1:
         raise ValueError(f"{name} is no row of bytes")
-    sizes(f"the shape of {what}", at.shape)
-    sizes(f"the stride of {what}", at.stride)
     if len(at.shape) != len(at.stride) or at.offset < 0 or _bytes(at)[1] > len(storage):
         raise ValueError(f"{what} goes beyond its storage of {len(storage)} bytes")
     t = shown(storage.untyped_storage(), at, device)
     if (t.is_conj(), t.is_neg()) != (at.conjugate, at.negative):
         raise ValueError(f"{what} of {at.dtype} cannot be a conjugate")
-    return t
+    return t.requires_grad_(said["requires_grad"])
 
 
 def sizes(what: str, given: Any) -> tuple[int, ...]:
@@ -98,7 +101,7 @@ def sizes(what: str, given: Any) -> tuple[int, ...]:
 
 def _placed(t: Tensor) -> Geometry:
     """Where a tensor lies, its strides as they are."""
-    shape, offset = tuple(t.shape), t.storage_offset() if t.numel() else 0
+    shape, offset = tuple(t.shape), int(t.storage_offset()) if t.numel() else 0
     return Geometry(shape, t.stride(), offset, t.dtype, t.is_conj(), t.is_neg())
 
 

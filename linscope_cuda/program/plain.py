@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..files import fields, first_line, of_kind
+from ..files import fields, first_line
 from .constants import DTYPES, packed, sizes, unpacked
 from .line import Line
 from .pure import FUNCTIONS, require_pure
