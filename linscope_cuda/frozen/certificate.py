@@ -148,7 +148,7 @@ def quick(op: LinearInterpreter | CutOff, generator: torch.Generator) -> Certifi
 
 
 class _Measured:
-    """F x0, F a for a random a, and F^T u for the direction u of F a; None where there is no F^T."""
+    """F x0, F a for a random a, and F^T u for the direction u of F a, None where there is none."""
 
     def __init__(self, op: FrozenNetwork, generator: torch.Generator):
         self.op = op
