@@ -175,7 +175,7 @@ class LinearInterpreter(FrozenNetwork):
 
         >>> op.save("cat.linscope")
         """
-        program_file.save(self, path)
+        program_file.save(self, type(self.model).__name__, path)
 
     def calls(self) -> list[str]:
         """The network's calls that depend on its input, in order: function and module."""

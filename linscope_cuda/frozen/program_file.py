@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -23,9 +23,6 @@ from ..rules.policy import Policy
 from .certificate import Certificate, certify_alone, require_output
 from .network import FrozenNetwork
 from .sources import Taped
-
-if TYPE_CHECKING:
-    from .interpreter import LinearInterpreter
 
 FORMAT = 1
 KIND = "program"
@@ -48,6 +45,10 @@ class FrozenProgram(FrozenNetwork):
         self.path, self.model = path, header["model"]
         self.written_by = {name: header[name] for name in ("linscope_cuda", "torch")}
 
+    def save(self, path: str | os.PathLike) -> None:
+        """Writes the same again, as `LinearInterpreter.save` does."""
+        save(self, self.model, path)
+
     def calls(self) -> list[str]:
         """The network's calls that depended on its input, in order: function and module."""
         return self.source.recorded().calls
@@ -65,8 +66,8 @@ class FrozenProgram(FrozenNetwork):
         return f"{super().__repr__()[:-1]}, {self.model} from {self.path})"
 
 
-def save(op: LinearInterpreter, path: str | os.PathLike) -> None:
-    """`op.save(path)`."""
+def save(op: FrozenNetwork, model: str, path: str | os.PathLike) -> None:
+    """`op.save(path)` of a network whose model's class has that name."""
     from .. import __version__
 
     if not isinstance(op.source, Taped):
@@ -80,9 +81,9 @@ def save(op: LinearInterpreter, path: str | os.PathLike) -> None:
         "format": FORMAT,
         "linscope_cuda": __version__,
         "torch": torch.__version__,
-        "model": type(op.model).__name__,
+        "model": model,
         "policy": op.policy.to_json(),
-        "calls": op.calls(),
+        "calls": op.source.calls,
         "fold": program.fold,
         "line": line,
     }
