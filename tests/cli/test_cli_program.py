@@ -52,7 +52,7 @@ def test_votes_save_their_classifier(here, capsys):
     numbers(capsys, "votes", *system, "--save", "scores.linscope")
     assert ls.load("scores.linscope").output.dim() == 2
     said = refused(["svd", "--program", "scores.linscope"], here, capsys)
-    assert "a picture that makes a picture is wanted" in said
+    assert "one from a picture to a picture is wanted" in said
 
 
 @pytest.mark.parametrize(
