@@ -20,14 +20,15 @@ def _run(request: Request) -> int:
         with freezable(system.name):
             certificate = system.op.certify()
     numbers = _numbers(request, system, certificate)
-    request.tell(numbers, lambda: _outline(numbers, certificate, request.program is not None))
+    request.tell(numbers, lambda: _outline(numbers, certificate))
     return 0 if certificate.ok else 1
 
 
 def _numbers(request: Request, system: System, certificate: Certificate) -> dict[str, Any]:
     op = system.op
-    # A file has no tape: the functions that were frozen are not told from others.
-    tape = op.tape if isinstance(op, LinearInterpreter) else ()
+    frozen = None  # a file does not tell which of its functions were
+    if isinstance(op, LinearInterpreter):
+        frozen = dict(Counter(entry.function for entry in op.tape).most_common())
     function, _, module = (certificate.blamed or "").partition(" in ")
     return {
         "network": system.name,
@@ -37,7 +38,7 @@ def _numbers(request: Request, system: System, certificate: Certificate) -> dict
         "device": request.args.device,
         "input_shape": list(op.input_shape),
         "output_shape": list(op.output_shape),
-        "frozen": dict(Counter(entry.function for entry in tape).most_common()),
+        "frozen": frozen,
         "errors": certificate.errors,
         "tolerance": certificate.tolerance,
         "limits": {name: certificate.limit(name) for name in certificate.errors},
@@ -46,11 +47,11 @@ def _numbers(request: Request, system: System, certificate: Certificate) -> dict
     }
 
 
-def _outline(numbers: dict[str, Any], certificate: Certificate, from_file: bool) -> str:
-    names = {name: name.rpartition(".")[2] for name in numbers["frozen"]}
-    frozen = ", ".join(f"{count} {names[name]}" for name, count in numbers["frozen"].items())
-    if not from_file:
-        frozen = f"frozen: {frozen or 'nothing, the network is affine'}\n"
+def _outline(numbers: dict[str, Any], certificate: Certificate) -> str:
+    frozen = ""
+    if (counts := numbers["frozen"]) is not None:
+        each = ", ".join(f"{count} {name.rpartition('.')[2]}" for name, count in counts.items())
+        frozen = f"frozen: {each or 'nothing, the network is affine'}\n"
     verdict = "certified" if certificate.ok else "not certified"
     return (
         f"{numbers['network']} on {numbers['photo']}, {numbers['dtype']}, policy "

@@ -71,7 +71,7 @@ class Kind:
     fit: Callable[[Network, Image.Image, int | None], tuple[Preprocess, Tensor]]
     require: Callable[[nn.Module, Tensor, str], Tensor]
     freeze: Callable[[nn.Module, Tensor, str, str], LinearInterpreter]
-    dims: int | None = None  # of f(x0), any where it is None
+    pictures: bool = False  # whether x0 and f(x0) are shown
 
 
 def _picture(model: nn.Module, x0: Tensor, name: str) -> Tensor:
@@ -98,8 +98,8 @@ def _unproven(model: nn.Module, x0: Tensor, name: str, policy: str) -> LinearInt
             return LinearInterpreter(model, x0, policy, check=False)
 
 
-PICTURES = Kind(fitted, _picture, interpreter, 4)
-SCORES = Kind(_resized, scores, interpreter, 2)
+PICTURES = Kind(fitted, _picture, interpreter, pictures=True)
+SCORES = Kind(_resized, scores, interpreter)
 # Any network, also one that is not linear when frozen: that is what is to be measured.
 UNPROVEN = Kind(fitted, plain, _unproven)
 
@@ -140,12 +140,10 @@ def loaded(path: str | os.PathLike, device: str = "cpu", kind: Kind = PICTURES) 
         op = load(path, device)
     except (ValueError, OSError) as error:
         raise BadInput(str(error)) from error
-    if kind.dims is not None and (op.x0.dim(), op.output.dim()) != (4, kind.dims):
+    picture = op.x0.dim() == op.output.dim() == 4 and op.input_shape[0] in (1, 3)
+    if kind.pictures and not picture:
         shapes = f"{op.input_shape} -> {op.output_shape}"
-        wanted = "a picture" if kind.dims == 4 else "scores"
-        raise BadInput(
-            f"{path} holds a network {shapes}, and one from a picture to {wanted} is wanted"
-        )
+        raise BadInput(f"{path} holds {shapes}, and one from a picture to a picture is wanted")
     low, high = op.x0.min().item(), op.x0.max().item()
     shown = Preprocess(divisor=255 / ((high - low) or 1.0), offset=(-low, -low, -low))
     return System(op.model, op, shown)
