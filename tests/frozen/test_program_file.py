@@ -244,7 +244,7 @@ REFUSED = {
     "memory of nobody": (renamed(CONVOLUTION, "aten.empty.memory_format"), "which no file may"),
     "a later value": (argument(CONVOLUTION, 0, {"value": 40}), "number 40, of 1 that are known"),
     "a value before all": (argument(CONVOLUTION, 0, {"value": -1}), "number -1"),
-    "a value that is none": (argument(CONVOLUTION, 0, {"value": True}), "number True"),
+    "a value that is none": (argument(CONVOLUTION, 0, {"value": False}), "number False"),
     "no such constant": (argument(CONVOLUTION, 1, {"constant": 99}), "number 99"),
     "no constant": (argument(CONVOLUTION, 1, None), "wants weight as Tensor, was given None"),
     "text for a tensor": (argument(CONVOLUTION, 1, "x"), "wants weight as Tensor"),
