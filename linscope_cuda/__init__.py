@@ -15,6 +15,7 @@ from .capture.stamp import StaleTape
 from .capture.tape import Tape, TapeMismatch
 from .frozen.certificate import Certificate, CertificateError
 from .frozen.interpreter import LinearInterpreter
+from .frozen.program_file import FrozenProgram, load
 from .layers import (
     GELUScope,
     HardtanhScope,
@@ -52,6 +53,7 @@ __all__ = [
     "CertificateError",
     "Field",
     "Fields",
+    "FrozenProgram",
     "GELUScope",
     "HardtanhScope",
     "InstanceNorm2dScope",
@@ -79,6 +81,7 @@ __all__ = [
     "fields",
     "from_scipy",
     "ledger",
+    "load",
     "open_sweep",
     "ops",
     "patch",

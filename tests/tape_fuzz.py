@@ -21,7 +21,6 @@ from safetensors.torch import save_file
 from torch import nn
 
 import linscope_cuda as ls
-from linscope_cuda.capture.tape import HEADER
 from linscope_cuda.files import digest
 
 
@@ -56,6 +55,8 @@ class Shares(nn.Module):
         h = torch.softmax(h @ h.transpose(1, 2), -1) @ h
         return self.last(F.elu(h) + torch.tanh(h) * 2).clamp(-0.3, 0.3)
 
+
+HEADER = "linscope_cuda.tape"
 
 KINDS = {"Chosen": (Chosen, (1, 2, 9, 8)), "Shares": (Shares, (1, 4, 6))}
 

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
-from ..files import digest, write_tensors
+from ..files import write_document
 from ..rules.entry import Decision
 from ..rules.policy import Policy
 from .model import structure, weights
@@ -22,7 +20,7 @@ if TYPE_CHECKING:
 
 
 FORMAT = 2
-HEADER = "linscope_cuda.tape"
+KIND = "tape"
 
 
 class TapeMismatch(RuntimeError):
@@ -85,12 +83,7 @@ class Tape:
             raise ValueError(
                 "this tape holds no decision (storage='none'): there is nothing to save"
             )
-        folder = Path(path).parent
-        if not folder.is_dir():
-            raise FileNotFoundError(f"there is no folder {folder} to save a tape in")
-        header, tensors = self._written()
-        header["digest"] = digest(json.dumps(header, sort_keys=True), tensors)
-        write_tensors(path, tensors, {HEADER: json.dumps(header)})
+        write_document(path, KIND, *self._written())
 
     def _written(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
         tensors = {"x0": self.x0, "output": self.output}

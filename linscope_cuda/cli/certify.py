@@ -8,34 +8,37 @@ from typing import Any
 from ..frozen.certificate import Certificate
 from ..frozen.interpreter import LinearInterpreter
 from ..study.photos import freezable
-from ..study.system import UNPROVEN
+from ..study.system import UNPROVEN, System
 from .command import Command
-from .request import Request, json_option, system_options
+from .request import PROGRAM, SAVE, Request, json_option, system_options
 
 
 def _run(request: Request) -> int:
     with request.working() as progress:
-        op = request.system(UNPROVEN, progress).op
+        system = request.system(UNPROVEN, progress)
         progress(0.3, "measuring")
-        with freezable(request.args.model):
-            certificate = op.certify()
-    numbers = _numbers(request, op, certificate)
+        with freezable(system.name):
+            certificate = system.op.certify()
+    numbers = _numbers(request, system, certificate)
     request.tell(numbers, lambda: _outline(numbers, certificate))
     return 0 if certificate.ok else 1
 
 
-def _numbers(request: Request, op: LinearInterpreter, certificate: Certificate) -> dict[str, Any]:
-    args = request.args
+def _numbers(request: Request, system: System, certificate: Certificate) -> dict[str, Any]:
+    op = system.op
+    frozen = None  # a file does not tell which of its functions were
+    if isinstance(op, LinearInterpreter):
+        frozen = dict(Counter(entry.function for entry in op.tape).most_common())
     function, _, module = (certificate.blamed or "").partition(" in ")
     return {
-        "network": args.model,
+        "network": system.name,
         "photo": request.input_name,
-        "policy": args.policy,
-        "dtype": args.dtype,
-        "device": args.device,
+        "policy": op.policy.default,
+        "dtype": str(op.dtype).removeprefix("torch."),
+        "device": request.args.device,
         "input_shape": list(op.input_shape),
         "output_shape": list(op.output_shape),
-        "frozen": dict(Counter(entry.function for entry in op.tape).most_common()),
+        "frozen": frozen,
         "errors": certificate.errors,
         "tolerance": certificate.tolerance,
         "limits": {name: certificate.limit(name) for name in certificate.errors},
@@ -45,12 +48,14 @@ def _numbers(request: Request, op: LinearInterpreter, certificate: Certificate) 
 
 
 def _outline(numbers: dict[str, Any], certificate: Certificate) -> str:
-    names = {name: name.rpartition(".")[2] for name in numbers["frozen"]}
-    frozen = ", ".join(f"{count} {names[name]}" for name, count in numbers["frozen"].items())
+    frozen = ""
+    if (counts := numbers["frozen"]) is not None:
+        each = ", ".join(f"{count} {name.rpartition('.')[2]}" for name, count in counts.items())
+        frozen = f"frozen: {each or 'nothing, the network is affine'}\n"
     verdict = "certified" if certificate.ok else "not certified"
     return (
         f"{numbers['network']} on {numbers['photo']}, {numbers['dtype']}, policy "
-        f"{numbers['policy']}\nfrozen: {frozen or 'nothing, the network is affine'}\n"
+        f"{numbers['policy']}\n{frozen}"
         f"{certificate}\n{verdict}"
     )
 
@@ -67,6 +72,6 @@ COMMAND = Command(
   linscope certify
   linscope certify --model efficientnet_lite0 --policy taylor --dtype float64
   linscope certify --model package.module:function --size 64 --json""",
-    options=system_options() | json_option("the errors and the verdict"),
+    options=system_options() | PROGRAM | SAVE | json_option("the errors and the verdict"),
     run=_run,
 )

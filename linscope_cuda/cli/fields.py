@@ -13,7 +13,9 @@ from ..study.system import System
 from .command import Command
 from .request import (
     PIXEL,
+    PROGRAM,
     REACH,
+    SAVE,
     Options,
     Request,
     output_options,
@@ -109,6 +111,8 @@ COMMAND = Command(
   linscope fields --model cyclegan-random --policy paper --policy centered --policy taylor
   linscope fields --model upconv7_photo --json > numbers.json""",
     options=system_options(several=True)
+    | PROGRAM
+    | SAVE
     | PIXEL
     | _OPTIONS
     | REACH

@@ -1,12 +1,15 @@
-"""What an option names, loaded: BadInput, in one sentence, where it cannot be had."""
+"""What an option names, loaded or saved: BadInput, in one sentence, where it cannot be had."""
 
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 
 import torch
 
 from .. import zoo
+from ..frozen.interpreter import LinearInterpreter
+from ..frozen.program_file import FrozenProgram
 from ..report import BadInput
 from ..study.info import cuda_problem
 
@@ -34,6 +37,16 @@ def load_photo(name: str) -> zoo.Photo:
     except (ValueError, OSError) as error:
         reason = getattr(error, "strerror", None)
         raise BadInput(f"cannot read {name!r}: {reason}" if reason else str(error)) from error
+
+
+def save(op: LinearInterpreter | FrozenProgram, path: Path) -> None:
+    """`op.save(path)`; BadInput if it cannot be."""
+    try:
+        op.save(path)
+    except ValueError as error:
+        raise BadInput(f"{path} cannot be written: {error}") from error
+    except OSError as error:
+        raise BadInput(f"{path} cannot be written: {error.strerror or error}") from error
 
 
 def check_device(name: str) -> None:

@@ -14,11 +14,11 @@ from typing import Any
 import torch
 
 from .. import zoo
-from ..report import require_writable
+from ..report import BadInput, require_writable
 from ..rules.policy import POLICIES
 from ..study.photos import DEFAULT_SIZE, MOST_TRIPLETS, SIZES, require_size, require_triplets
-from ..study.system import PICTURES, Kind, System, frozen
-from .inputs import check_device, load_network, load_photo
+from ..study.system import PICTURES, Kind, System, frozen, loaded
+from .inputs import check_device, load_network, load_photo, save
 from .terminal import Progress, enough_memory, progress_bar
 
 Options = dict[tuple[str, ...], dict[str, Any]]
@@ -34,6 +34,22 @@ def pixel(text: str) -> tuple[int, int]:
     except ValueError:
         raise argparse.ArgumentTypeError(f"invalid pixel ROW,COLUMN value: {text!r}") from None
     return row, column
+
+
+class _Chosen(argparse.Action):
+    """Stores a value, and that it was given: a program is not frozen anew."""
+
+    def __call__(self, parser, namespace, values, option_string=None) -> None:
+        namespace.chosen = option_string
+        setattr(namespace, self.dest, values)
+
+
+class _ChosenToo(_Chosen):
+    """Likewise, beside those given before."""
+
+    def __call__(self, parser, namespace, values, option_string=None) -> None:
+        before = getattr(namespace, self.dest) or []
+        super().__call__(parser, namespace, [*before, values], option_string)
 
 
 PIXEL: Options = {
@@ -74,9 +90,26 @@ DEVICE: Options = {
 }
 DTYPE: Options = {
     ("--dtype",): {
+        "action": _Chosen,
         "choices": DTYPES,
         "default": "float32",
         "help": "float32 or float64 (default: %(default)s)",
+    }
+}
+
+
+SAVE: Options = {
+    ("--save",): {
+        "type": Path,
+        "metavar": "FILE",
+        "help": "also write the frozen network to a file, which --program takes",
+    }
+}
+PROGRAM: Options = {
+    ("--program",): {
+        "type": Path,
+        "metavar": "FILE",
+        "help": "a frozen network that --save or op.save wrote, in place of a network and a photo",
     }
 }
 
@@ -102,12 +135,14 @@ def system_options(
     options: Options = {("--model",): {"metavar": "NAME"} | _one_or_more(known, model, several)}
     if image is not None:
         options[("--image",)] = {
+            "action": _Chosen,
             "default": image,
             "metavar": "FILE|NAME",
             "help": "an image file, or a photo of the zoo such as cat, astronaut, imagenet_00_243 "
             "(default: %(default)s)",
         }
     options[("--size",)] = {
+        "action": _Chosen,
         "type": int,
         "metavar": "N",
         "help": f"side of the input in pixels, {SIZES[0]} ... {SIZES[1]} (default: what the "
@@ -131,8 +166,8 @@ def output_options(what: str, folder: str) -> Options:
 
 def _one_or_more(what: str, default: str, several: bool) -> dict[str, Any]:
     if not several:
-        return {"default": default, "help": f"{what} (default: {default})"}
-    return {"action": "append", "help": f"{what} (default: {default}); again for a second one"}
+        return {"action": _Chosen, "default": default, "help": f"{what} (default: {default})"}
+    return {"action": _ChosenToo, "help": f"{what} (default: {default}); again for a second one"}
 
 
 class Request:
@@ -149,6 +184,13 @@ class Request:
         self.device: str = _own(given.get("device", "cpu"))
         self.out: Path = given.get("out", Path())
         self.size: int | None = given.get("size")
+        self.program: Path | None = given.get("program")
+        self.save: Path | None = given.get("save")
+        beside = given.get("chosen") or (self.save and "--save")
+        if self.program and beside:
+            raise BadInput(f"--program is a network that is frozen already: {beside} is not for it")
+        if self.save and not self.save.parent.is_dir():
+            raise BadInput(f"there is no folder {str(self.save.parent)!r} to save a program in")
         check_device(self.device)
         if "out" in given:
             require_writable(self.out)
@@ -167,7 +209,7 @@ class Request:
     @property
     def input_name(self) -> str:
         """What pictures and tables call x0."""
-        return self.photo.name
+        return f"the x0 of {self.program}" if self.program else self.photo.name
 
     @cached_property
     def networks(self) -> dict[str, zoo.Network]:
@@ -190,25 +232,35 @@ class Request:
 
     def systems(self, progress: Progress) -> list[System]:
         """Each network by each policy, all of which make pictures."""
+        if self.program:
+            return [self.system(PICTURES, progress)]
         policies = list(dict.fromkeys(_listed(self.args.policy, "paper")))
         cases = [
             (model if policies == ["paper"] else f"{model}, {policy}", model, policy)
             for model in dict.fromkeys(_listed(self.args.model, MODEL))
             for policy in policies
         ]
+        if self.save and len(cases) > 1:
+            raise BadInput("--save is of one network by one policy, and several were given")
         return [self._frozen(*case, PICTURES, progress) for case in cases]
 
     def system(self, kind: Kind, progress: Progress) -> System:
-        """The one network by the one policy."""
+        """The one network by the one policy, or the one from a file."""
+        if self.program:
+            progress(0.0, f"reading {self.program}")
+            return loaded(self.program, self.device, kind)
         return self._frozen(self.args.model, self.args.model, self.args.policy, kind, progress)
 
     def _frozen(self, name: str, model: str, policy: str, kind: Kind, progress: Progress) -> System:
         """The only place where a command's operator comes from."""
         image, networks = self.photo.image, self.networks  # all are there before any is frozen
         progress(0.0, f"freezing {name}")
-        return frozen(
+        system = frozen(
             networks[model], image, name, policy, self.size, self.device, self.dtype, kind
         )
+        if self.save:
+            save(system.op, self.save)
+        return system
 
     def tell(self, numbers: dict[str, Any], outline: Callable[[], str]) -> None:
         """Prints the results: as JSON where that is asked for, else in words."""

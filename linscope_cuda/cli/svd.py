@@ -15,7 +15,7 @@ from ..report.triplet_sheet import triplet_sheet
 from ..study.system import System
 from ..study.tour import ANGLE, MAX_PASSES, SEED, TOLERANCE
 from .command import Command
-from .request import TRIPLETS, Options, Request, output_options, system_options
+from .request import PROGRAM, SAVE, TRIPLETS, Options, Request, output_options, system_options
 from .terminal import Progress, with_bars
 
 # Of the methods that are only compared: what lanczos needs a few hundred passes for.
@@ -158,6 +158,8 @@ COMMAND = Command(
   linscope svd --model cyclegan_vintage --size 128 --policy centered --checkpoint vintage.state
   linscope svd --compare                                     how three methods converge""",
     options=system_options(several=True)
+    | PROGRAM
+    | SAVE
     | TRIPLETS
     | _OPTIONS
     | output_options("the numbers", "linscope-svd"),

@@ -14,7 +14,7 @@ from ..study.store import StoreError
 from ..study.sweep import KINDS, Sweep, sweep
 from ..study.system import System
 from .command import Command
-from .request import REACH, Options, Request, output_options, system_options
+from .request import PROGRAM, REACH, SAVE, Options, Request, output_options, system_options
 from .terminal import enough_memory
 
 _OPTIONS: Options = {
@@ -117,6 +117,11 @@ COMMAND = Command(
   linscope sweep --model cyclegan_vintage --size 128 --stride 16 --no-values
   torchrun --nproc-per-node 2 -m linscope_cuda sweep    the same store, shared by two processes
 The same command goes on where it was stopped.""",
-    options=system_options() | _OPTIONS | REACH | output_options("the numbers", "linscope-sweep"),
+    options=system_options()
+    | PROGRAM
+    | SAVE
+    | _OPTIONS
+    | REACH
+    | output_options("the numbers", "linscope-sweep"),
     run=_run,
 )

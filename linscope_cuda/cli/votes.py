@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from .. import zoo
-from ..frozen.interpreter import LinearInterpreter
+from ..frozen.network import FrozenNetwork
 from ..report import BadInput, publish
 from ..report.charts import Label, ballot, robust_scale
 from ..report.pictures import photo as draw_photo
@@ -23,7 +23,7 @@ from ..study.survey import raw_pixels
 from ..study.system import SCORES
 from ..study.votes import pixel_discussion, poll
 from .command import Command
-from .request import Options, Request, output_options, system_options
+from .request import SAVE, Options, Request, output_options, system_options
 
 MOST_LABELS = 8
 UNSEEN = -1  # instead of a label, where nothing that a pixel contributes is above 0
@@ -77,19 +77,19 @@ def _run(request: Request) -> None:
     request.tell(numbers, lambda: _outline(args, numbers))
 
 
-def _shown(op: LinearInterpreter, votes: Tensor, count: int) -> list[int]:
+def _shown(op: FrozenNetwork, votes: Tensor, count: int) -> list[int]:
     """The labels of the best scores, half of them, then those with most votes."""
     best = op.output[0].argsort(descending=True)[: (count + 1) // 2].tolist()
     popular = _counts(op, votes).argsort(descending=True, stable=True).tolist()
     return list(dict.fromkeys(best + popular))[:count]
 
 
-def _counts(op: LinearInterpreter, votes: Tensor) -> Tensor:
+def _counts(op: FrozenNetwork, votes: Tensor) -> Tensor:
     return votes[votes != UNSEEN].bincount(minlength=op.shape[0])
 
 
 def _table(
-    op: LinearInterpreter, votes: Tensor, shown: list[int], class_name: Callable[[int], str]
+    op: FrozenNetwork, votes: Tensor, shown: list[int], class_name: Callable[[int], str]
 ) -> list[dict[str, Any]]:
     """Every label that has votes or is shown, the most popular first."""
     counts = _counts(op, votes)
@@ -184,6 +184,7 @@ COMMAND = Command(
   linscope votes --model efficientnet_lite0 --image holiday.jpg --labels 6
   linscope votes --size 96 --json > votes.json""",
     options=system_options("squeezenet1_1", "imagenet_00_243", SCORES_SIZE)
+    | SAVE
     | _OPTIONS
     | output_options("the popularity of every label", "linscope-votes"),
     run=_run,

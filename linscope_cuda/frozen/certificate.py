@@ -14,6 +14,7 @@ from ..rules import UnscopedOperation
 
 if TYPE_CHECKING:
     from .interpreter import CutOff, LinearInterpreter
+    from .network import FrozenNetwork
 
 
 class CertificateError(RuntimeError):
@@ -87,12 +88,30 @@ def _relative(difference: Tensor, *scales: Tensor) -> float:
     return norms[0] / max(norms[1:]) if norms[0] else 0.0
 
 
+def require_output(said: Tensor, own: Tensor, whose: str) -> None:
+    """ValueError unless an output that a file holds is one's own, up to rounding."""
+    if own.shape != said.shape or own.dtype != said.dtype:
+        wrong = f"is {said.dtype} of shape {tuple(said.shape)}"
+        raise ValueError(f"its output {wrong}, {whose} {own.dtype} of shape {tuple(own.shape)}")
+    # What is not finite must be the same in both.
+    same = (own == said) | (own.isnan() & said.isnan())
+    y, want = (t.double().masked_fill(same & ~t.isfinite(), 0) for t in (own, said))
+    off = ((y - want).norm() / want.norm()).item() if not same.all() else 0.0
+    if not off <= tolerance(own.dtype):
+        raise ValueError(f"its output is not {whose} for its x0, which differs by {off:.1e}")
+
+
 def measure(op: LinearInterpreter, generator: torch.Generator) -> Certificate:
     """Every error: against the plain model, equations 1, 3 and 6, and linearity, on random probes.
 
     About 13 network passes; under "taylor" 3 more.
     """
-    certificate = quick(op, generator)
+    return _and_linear(op, quick(op, generator), generator)
+
+
+def _and_linear(
+    op: FrozenNetwork, certificate: Certificate, generator: torch.Generator
+) -> Certificate:
     a, b = (_probe(op, generator) for _ in range(2))
     Fa, Fb = op.filter(torch.cat([a, b])).split(1)
     hiding = _hiding(op)
@@ -103,7 +122,7 @@ def measure(op: LinearInterpreter, generator: torch.Generator) -> Certificate:
     return replace(certificate, errors=certificate.errors | errors)
 
 
-def _hiding(op: LinearInterpreter | CutOff) -> list[Tensor]:
+def _hiding(op: FrozenNetwork) -> list[Tensor]:
     """What the doubled batch subtracts to get F v: an F v far below its last digit is not seen."""
     return [op.residual] if op.storage == "none" else []
 
@@ -113,55 +132,68 @@ def quick(op: LinearInterpreter | CutOff, generator: torch.Generator) -> Certifi
     combination, against the model's own Python; the adjoint. Under "taylor" F a is compared with a
     derivative that passes through no rule, too.
     """
-    x0, y0, r, hiding = op.x0, op.output, op.residual, _hiding(op)
-    a = _probe(op, generator)
-    Fx0, Fa = op.filter(x0), op.filter(a)
+    found = _Measured(op, generator)
+    x0, y0, a, Fx0, Fa = op.x0, op.output, found.a, found.Fx0, found.Fa
     mixed = op.reenact(x0 - 1.5 * a)
     plain = op.plain()
     same = plain.shape == y0.shape
-    errors = {
-        "output = f(x0)": _relative(y0 - plain, y0) if same else math.inf,
-        "F x0 + r = y0": _relative(Fx0 + r - y0, Fx0, r, y0),
-        _REENACTED: _relative(mixed - y0 + 1.5 * Fa, Fx0, Fa, y0, *hiding),
-    }
-    limits = {_ADJOINT: adjoint_tolerance(op.dtype, op.shape[0])}
-    refused = None
-    u = Fa / norm if (norm := Fa.norm()) > 0 else Fa  # within float16's range, also when squared
-    try:
-        Ftu = op.transpose(u)
-    except UnscopedOperation as error:
-        errors[_ADJOINT], refused = math.inf, str(error)
-    else:
+    first = {"output = f(x0)": _relative(y0 - plain, y0) if same else math.inf}
+    second = {_REENACTED: _relative(mixed - y0 + 1.5 * Fa, Fx0, Fa, y0, *_hiding(op))}
+    certificate = found.certificate(first, second)
+    if found.Ftu is None or not op.policy.everywhere("taylor"):
+        return certificate
+    name, error = _derivative(op, found, found.Ftu)
+    limits = certificate.limits | {name: derivative_tolerance(op.dtype)}
+    return replace(certificate, errors=certificate.errors | {name: error}, limits=limits)
+
+
+class _Measured:
+    """F x0, F a for a random a, and F^T u for the direction u of F a, None where there is none."""
+
+    def __init__(self, op: FrozenNetwork, generator: torch.Generator):
+        self.op = op
+        self.r = op.residual
+        self.a = _probe(op, generator)
+        self.Fx0, Fa = op.filter(op.x0), op.filter(self.a)
+        # Within float16's range, also when squared.
+        self.Fa, self.u = Fa, Fa / norm if (norm := Fa.norm()) > 0 else Fa
+        self.Ftu, self.refused = None, None
+        try:
+            self.Ftu = op.transpose(self.u)
+        except UnscopedOperation as error:
+            self.refused = str(error)
+
+    def certificate(self, first: dict[str, float], second: dict[str, float]) -> Certificate:
+        """F x0 + r = y0 between other errors, and the adjoint after them."""
+        op, r, y0, Fx0 = self.op, self.r, self.op.output, self.Fx0
+        errors = {**first, "F x0 + r = y0": _relative(Fx0 + r - y0, Fx0, r, y0), **second}
+        errors[_ADJOINT] = self._adjoint()
+        limits = {_ADJOINT: adjoint_tolerance(op.dtype, op.shape[0])}
+        return Certificate(errors, tolerance(op.dtype), limits=limits, refused=self.refused)
+
+    def _adjoint(self) -> float:
+        if self.Ftu is None:
+            return math.inf
         # A wrong F^T cannot be nearly orthogonal to F a, as it can to a random u.
-        want, got = _dot(u, Fa), _dot(Ftu, a)
-        errors[_ADJOINT] = abs(got - want) / want if want else got - want
-        if op.policy.everywhere("taylor"):
-            name, error = _derivative(op, a, Fa, u, Ftu, hiding)
-            errors[name], limits[name] = error, derivative_tolerance(op.dtype)
-    return Certificate(errors, tolerance(op.dtype), limits=limits, refused=refused)
+        want, got = _dot(self.u, self.Fa), _dot(self.Ftu, self.a)
+        return abs(got - want) / want if want else got - want
 
 
 _REENACTED = "y of x0 - 1.5 a, re-enacted = y0 - 1.5 F a"
 _ADJOINT = "<F a, F a> = <F^T F a, a>"
 
 
-def _derivative(
-    op: LinearInterpreter | CutOff,
-    a: Tensor,
-    Fa: Tensor,
-    u: Tensor,
-    Ftu: Tensor,
-    hiding: list[Tensor],
-) -> tuple[str, float]:
+def _derivative(op: LinearInterpreter | CutOff, found: _Measured, Ftu: Tensor) -> tuple[str, float]:
     """How far F is from the model's own derivative, in forward mode; in reverse mode where torch
     has no other, or, as PReLU's at 0, one that chooses otherwise.
     """
+    a, Fa, u = found.a, found.Fa, found.u
     try:
         slope = op.push_forward(a)
     except NotImplementedError:
         pass
     else:
-        error = _relative(Fa - slope, Fa, slope, *hiding)
+        error = _relative(Fa - slope, Fa, slope, *_hiding(op))
         if error <= derivative_tolerance(op.dtype):
             return "F a = dh(x0) a", error
     slope = op.pull_back(u)
@@ -172,7 +204,7 @@ def _dot(a: Tensor, b: Tensor) -> float:
     return (a.double() * b.double()).sum().item()
 
 
-def _probe(op: LinearInterpreter | CutOff, generator: torch.Generator) -> Tensor:
+def _probe(op: FrozenNetwork, generator: torch.Generator) -> Tensor:
     """A random probe of x0's size, orthogonal to it: F x0 is known from y0 and r."""
     x0 = op.x0.double()
     size = x0.norm()
@@ -229,3 +261,11 @@ def require_linear(op: LinearInterpreter) -> None:
         f"{blame(op) or 'its output'}: there or just before it something acts on the network's "
         f"input that is neither frozen nor linear{reason}"
     )
+
+
+def certify_alone(op: FrozenNetwork, generator: torch.Generator | None = None) -> Certificate:
+    """What can be measured without the model, in 9 network passes: F x0 + r = y0, the adjoint,
+    linearity.
+    """
+    generator = _generator() if generator is None else seeded(generator)
+    return _and_linear(op, _Measured(op, generator).certificate({}, {}), generator)

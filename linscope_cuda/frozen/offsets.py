@@ -22,7 +22,7 @@ from ..program.linear_part import linear_part, offset
 from ..program.live import Live
 from ..program.transposed import NoTranspose, Transposition
 from ..rules import UnscopedOperation
-from .interpreter import FrozenNetwork
+from .network import FrozenNetwork
 
 
 @dataclass(frozen=True)

@@ -6,22 +6,18 @@ it is known to be of the type, shape and range that the model's own run on x0 as
 
 from __future__ import annotations
 
-import json
 import os
-from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from ..capture.model import Network, structure, weights
 from ..capture.record import Unfit, Verification
-from ..capture.tape import FORMAT, HEADER, Entry, Tape
-from ..files import digest, read_tensors
+from ..capture.tape import FORMAT, KIND, Entry, Tape
+from ..files import fields, first_line, of_kind, read_document
 from ..rules.policy import Policy
-from .certificate import tolerance
+from .certificate import require_output
 from .sources import Taped, recorded_by
 
 
@@ -31,10 +27,7 @@ def load(network: Network, path: str | os.PathLike) -> tuple[Taped, Tape]:
     FileNotFoundError without such a file; ValueError for a damaged file, for another model's, and
     for one that says what this model cannot have recorded.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"there is no tape at {path}")
-    header, tensors = _read(path)
+    header, tensors = read_document(path, KIND, FORMAT)
     for what, own in (("structure", structure), ("weights", weights)):
         if header.get(what) != own(network.model):
             raise ValueError(f"{path} was recorded with another model: the {what} differ")
@@ -44,28 +37,13 @@ def load(network: Network, path: str | os.PathLike) -> tuple[Taped, Tape]:
         raise ValueError(f"{path} is no tape of this model: {error}") from error
 
 
-def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    try:
-        texts, tensors = read_tensors(path)
-        header = json.loads(texts.get(HEADER, "null"))
-        said = header.pop("digest", None) if isinstance(header, dict) else None
-        own = digest(json.dumps(header, sort_keys=True), tensors)
-    except (SafetensorError, ValueError, RuntimeError, TypeError) as error:
-        raise ValueError(f"{path} is damaged or no tape: {_line(error)}") from error
-    if not isinstance(header, dict) or header.get("format") != FORMAT:
-        raise ValueError(f"{path} is no tape of this version of linscope_cuda")
-    if said != own:
-        raise ValueError(f"{path} was altered: its contents do not match its digest")
-    return header, tensors
-
-
 def _parsed(model: nn.Module, header: dict[str, Any], tensors: dict[str, Tensor]) -> Tape:
     """The tape as it is written, each part of the type that it should be; ValueError otherwise."""
-    policy = _fields("policy", header.get("policy"), _POLICY)
-    listed = _of_kind("entries", header.get("entries"), list)
+    policy = Policy.from_json(header.get("policy"))
+    listed = of_kind("entries", header.get("entries"), list)
     entries = []
     for i, given in enumerate(listed):
-        known = _fields(f"entry {i}", given, _ENTRY)
+        known = fields(f"entry {i}", given, _ENTRY)
         if any(type(n) is not int for n in known["sample_shape"]):
             raise ValueError(f"the sample_shape of entry {i} holds what is no whole number")
         shape = tuple(known["sample_shape"])
@@ -87,27 +65,13 @@ def _parsed(model: nn.Module, header: dict[str, Any], tensors: dict[str, Tensor]
         raise ValueError(f"x0 must be {wanted}, was given {x0.dtype} of shape {tuple(x0.shape)}")
     if not x0.isfinite().all():
         raise ValueError("its x0 holds NaN or infinity")
-    return Tape(model, Policy(**policy), x0, output, entries)
+    return Tape(model, policy, x0, output, entries)
 
 
 _FLOATING = {torch.float64, torch.float32, torch.float16, torch.bfloat16}
 
-# The parts of the header, and what each is.
-_POLICY = {"default": str, "functions": dict, "modules": dict, "factors": dict}
+# The parts of an entry, and what each is.
 _ENTRY = {"function": str, "module": str, "sample_shape": list, "values": dict}
-
-
-def _fields(what: str, given: Any, kinds: Mapping[str, type]) -> dict[str, Any]:
-    _of_kind(what, given, dict)
-    if given.keys() != kinds.keys():
-        raise ValueError(f"{what} wants {', '.join(kinds)}, has {', '.join(given)!r:.80}")
-    return {key: _of_kind(f"the {key} of {what}", given[key], kind) for key, kind in kinds.items()}
-
-
-def _of_kind(what: str, given: Any, kind: type) -> Any:
-    if not isinstance(given, kind):
-        raise ValueError(f"{what} must be a {kind.__name__}, was given {given!r:.60}")
-    return given
 
 
 def _verified(network: Network, tape: Tape) -> tuple[Taped, Tape]:
@@ -119,23 +83,7 @@ def _verified(network: Network, tape: Tape) -> tuple[Taped, Tape]:
         raise
     except Exception as error:  # an x0 of another shape may end anywhere in a model
         kind = type(error).__name__
-        raise ValueError(f"the model cannot run its x0: {kind}: {_line(error)}") from error
-    y = source.output
-    if y.shape != tape.output.shape or y.dtype != tape.output.dtype:
-        wrong = f"is {tape.output.dtype} of shape {tuple(tape.output.shape)}"
-        raise ValueError(f"its output {wrong}, the model's {y.dtype} of shape {tuple(y.shape)}")
-    if not (off := _relative(y, tape.output)) <= tolerance(y.dtype):
-        raise ValueError(f"its output is not the model's for its x0, which differs by {off:.1e}")
+        raise ValueError(f"the model cannot run its x0: {kind}: {first_line(error)}") from error
+    require_output(tape.output, source.output, "the model's")
     source.output = tape.output
     return source, Tape(tape.model, tape.policy, tape.x0, tape.output, run.entries)
-
-
-def _relative(y: Tensor, want: Tensor) -> float:
-    """|y - want| / |want|; what is not finite must be the same in both."""
-    same = (y == want) | (y.isnan() & want.isnan())
-    y, want = (t.double().masked_fill(same & ~t.isfinite(), 0) for t in (y, want))
-    return ((y - want).norm() / want.norm()).item() if not same.all() else 0.0
-
-
-def _line(error: Exception) -> str:
-    return str(error).partition("\n")[0]

@@ -9,8 +9,11 @@ from typing import Any
 
 from torch.overrides import resolve_name
 
+from ..files import fields
+
 POLICIES = ("paper", "paper-literal", "centered", "taylor")
 FACTORS = ("first", "second")
+_FIELDS = {"default": str, "functions": dict, "modules": dict, "factors": dict}
 
 
 @cache  # torch looks names up slowly
@@ -59,6 +62,11 @@ class Policy:
     def to_json(self) -> dict[str, Any]:
         """The arguments of an equal policy."""
         return dict(vars(self))
+
+    @staticmethod
+    def from_json(given: Any) -> Policy:
+        """The policy whose `to_json` that is; ValueError for what is none."""
+        return Policy(**fields("policy", given, _FIELDS))
 
     @property
     def uniform(self) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 
 from ..frozen.certificate import CertificateError
 from ..frozen.interpreter import LinearInterpreter
+from ..frozen.program_file import FrozenProgram, load
 from ..zoo import Network
 from ..zoo.preprocess import Preprocess, rgb
 from .errors import BadInput
@@ -24,7 +26,7 @@ class System:
     """y = F x + r of a network on a photo; `name` is what pictures call it."""
 
     name: str
-    op: LinearInterpreter
+    op: LinearInterpreter | FrozenProgram
     preprocess: Preprocess
 
     @property
@@ -69,6 +71,7 @@ class Kind:
     fit: Callable[[Network, Image.Image, int | None], tuple[Preprocess, Tensor]]
     require: Callable[[nn.Module, Tensor, str], Tensor]
     freeze: Callable[[nn.Module, Tensor, str, str], LinearInterpreter]
+    pictures: bool = False  # whether x0 and f(x0) are shown
 
 
 def _picture(model: nn.Module, x0: Tensor, name: str) -> Tensor:
@@ -95,7 +98,7 @@ def _unproven(model: nn.Module, x0: Tensor, name: str, policy: str) -> LinearInt
             return LinearInterpreter(model, x0, policy, check=False)
 
 
-PICTURES = Kind(fitted, _picture, interpreter)
+PICTURES = Kind(fitted, _picture, interpreter, pictures=True)
 SCORES = Kind(_resized, scores, interpreter)
 # Any network, also one that is not linear when frozen: that is what is to be measured.
 UNPROVEN = Kind(fitted, plain, _unproven)
@@ -124,3 +127,23 @@ def frozen(
     model = copy.deepcopy(network.model).to(device, dtype)  # a network may be frozen more than once
     kind.require(model, x0, name)
     return System(name, kind.freeze(model, x0, name, policy), preprocess)
+
+
+def loaded(path: str | os.PathLike, device: str = "cpu", kind: Kind = PICTURES) -> System:
+    """The system in a file that `op.save` wrote, whose pictures go from x0's least to its most.
+
+    BadInput for what is no such file, and for a network that is not of the kind.
+
+    loaded("cat.linscope").op
+    """
+    try:
+        op = load(path, device)
+    except (ValueError, OSError) as error:
+        raise BadInput(str(error)) from error
+    picture = op.x0.dim() == op.output.dim() == 4 and op.input_shape[0] in (1, 3)
+    if kind.pictures and not picture:
+        shapes = f"{op.input_shape} -> {op.output_shape}"
+        raise BadInput(f"{path} holds {shapes}, and one from a picture to a picture is wanted")
+    low, high = op.x0.min().item(), op.x0.max().item()
+    shown = Preprocess(divisor=255 / ((high - low) or 1.0), offset=(-low, -low, -low))
+    return System(op.model, op, shown)

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..frozen.interpreter import FrozenNetwork
+from ..frozen.network import FrozenNetwork
 from ..frozen.offsets import Offsets, batches, one_hot, require_interpreter
 from ..linalg.probes import flat_indices
 

@@ -30,9 +30,10 @@ def examples(page: str) -> list[str]:
     return re.findall(r"```python\n(.*?)```", (ROOT / page).read_text(), re.DOTALL)
 
 
-def test_the_example_on_your_own_network():
+def test_the_examples_on_your_own_network(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     pytest.importorskip("torchvision", reason="the README's example takes its network from there")
-    (example,) = examples("README.md")
+    example, with_a_file = examples("README.md")
     scope: dict = {}
     exec(example.replace('weights="DEFAULT"', "weights=None"), scope)
     op, x0 = scope["op"], scope["x0"]
@@ -40,6 +41,8 @@ def test_the_example_on_your_own_network():
     error = (op.filter(x0) + scope["r"] - scope["y0"]).norm() / scope["y0"].norm()
     assert error < 1e-5
     assert scope["triplets"].S.shape == (4,)
+    exec(with_a_file, scope)
+    assert torch.equal(scope["saved"].filter(x0), op.filter(x0))
 
 
 def test_the_examples_about_networks(tmp_path, monkeypatch):
