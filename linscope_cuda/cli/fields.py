@@ -9,7 +9,7 @@ from ..report import BadInput, publish
 from ..report.field_sheet import field_sheet
 from ..study.close_up import detailed_pixel
 from ..study.fields import Field, Fields, corresponding, fields
-from ..study.system import System
+from ..study.system import System, share_in_words
 from .command import Command
 from .request import (
     PIXEL,
@@ -87,8 +87,8 @@ def _numbers(field: Field) -> dict[str, Any]:
 def _outline(numbers: dict[str, Any]) -> str:
     lines = []
     for system in numbers["systems"]:
-        ratio = system["norm_residual_over_output"]
-        lines.append(f"{system['system']} on {numbers['photo']}: |r| / |y| = {ratio:.4g}")
+        ratio = share_in_words(system["norm_residual_over_output"])
+        lines.append(f"{system['system']} on {numbers['photo']}: {ratio}")
         for kind in ("receptive", "projective"):
             one = system[kind]
             lines.append(

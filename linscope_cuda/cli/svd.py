@@ -12,7 +12,7 @@ from ..linalg.svd import METHODS, SVD, Step, svd
 from ..report import BadInput, pictures, publish
 from ..report.spectrum import Spectrum, convergence, energy_curve, spectrum
 from ..report.triplet_sheet import triplet_sheet
-from ..study.system import System
+from ..study.system import System, share_in_words
 from ..study.tour import ANGLE, MAX_PASSES, SEED, TOLERANCE
 from .command import Command
 from .request import PROGRAM, SAVE, TRIPLETS, Options, Request, output_options, system_options
@@ -134,9 +134,9 @@ def _outline(numbers: dict[str, Any], picture: Path) -> str:
     lines = []
     for system in numbers["systems"]:
         low, high = system["effective_rank"]
+        share = share_in_words(system["norm_residual_over_output"])
         lines += [
-            f"{system['system']} on {numbers['photo']}: |r| / |y| = "
-            f"{system['norm_residual_over_output']:.4g}",
+            f"{system['system']} on {numbers['photo']}: {share}",
             f"  sigma: {with_bars(system['sigma'], system['error'], system['proven'])}",
             f"  {system['energy_shares'][-1]:.1%} of the energy, stable rank "
             f"{system['stable_rank']:.3g}, effective rank {low:.3g} ... {high:.3g}",

@@ -40,8 +40,8 @@ class LinearInterpreter(FrozenNetwork):
     - `kwargs`: what else the model is called with; tensors of one sample stand for all.
     - `differentiable`: `output`, `residual` and products carry gradients for the model's weights,
       through the decisions as well. Runs the doubled batch.
-    - `fold`: batch norms' scales go into the convolutions before them: quicker products, for a copy
-      of these weights.
+    - `fold`: batch norms' scales go into convolutions, and on the CPU convolutions to few channels
+      make blocks of pixels: quicker products, for a copy of these weights and another rounding.
     - `check`: looks for hidden operations, and measures that F and r are what they should be, in
       about 7 passes.
 

@@ -6,8 +6,7 @@ from collections.abc import Sequence
 
 from ..linalg.svd import SVD
 from ..study.close_up import triplet_windows
-from ..study.system import System
-from ..study.tour import norm
+from ..study.system import System, share_in_words
 from .captions import grey, subscript
 from .panels import Panel, sheet
 
@@ -33,7 +32,6 @@ def triplet_sheet(found: Sequence[tuple[System, SVD]], title: str) -> bytes:
         ]
         op = system.op
         filtered = op.filter(op.x0)[0].cpu()
-        share = norm(op.residual) / norm(op.output)
         heads: tuple[list[Panel], list[Panel]] = (
             [
                 Panel(system.input, system.name, note="input x₀", frames=frames),
@@ -46,7 +44,7 @@ def triplet_sheet(found: Sequence[tuple[System, SVD]], title: str) -> bytes:
                     "residual r",
                     "signed",
                     "output, mean over colours",
-                    note=f"|r| / |y| = {share:.3g}",
+                    note=share_in_words(system.residual_share),
                     scale=scale,
                 ),
             ],

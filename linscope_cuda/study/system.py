@@ -49,6 +49,12 @@ class System:
         return (mean - mean.min()) / ((mean.max() - mean.min()).item() or 1.0)
 
     @property
+    def residual_share(self) -> float | None:
+        """|r| / |y|, which an output of zeros has not."""
+        whole = norm(self.op.output)
+        return norm(self.op.residual) / whole if whole else None
+
+    @property
     def facts(self) -> dict[str, object]:
         """Sizes, and how y = F x0 + r is made up, as JSON's types."""
         op = self.op
@@ -58,8 +64,13 @@ class System:
             "input_shape": list(op.input_shape),
             "output_shape": list(op.output_shape),
             "norm_filtered_over_output": filtered / whole if whole else None,
-            "norm_residual_over_output": norm(op.residual) / whole if whole else None,
+            "norm_residual_over_output": self.residual_share,
         }
+
+
+def share_in_words(residual: float | None) -> str:
+    """|r| / |y| as it is printed."""
+    return "y = 0" if residual is None else f"|r| / |y| = {residual:.4g}"
 
 
 @dataclass(frozen=True)

@@ -60,6 +60,19 @@ def size_of(path):
 # ---- fields ----
 
 
+@pytest.mark.parametrize("command", [["fields", "--pixel", "4,9"], ["svd", "-k", "1"]])
+def test_an_output_of_zeros(here, capsys, monkeypatch, command):
+    def black() -> Network:
+        picture = nn.Sequential(nn.Conv2d(3, 1, 3, padding=1), nn.ReLU())
+        for p in picture.parameters():
+            nn.init.constant_(p, -1)
+        return network(picture)
+
+    in_zoo(monkeypatch, black=black)
+    assert cli.main([*command, "--model", "black", "--size", "16"]) == 0
+    assert "y = 0" in capsys.readouterr().out
+
+
 def test_fields_by_three_policies(here, capsys):
     policies = ["paper", "centered", "taylor"]
     chosen = [option for policy in policies for option in ("--policy", policy)]
