@@ -162,7 +162,7 @@ def test_the_prediction_is_what_is_measured(name, probes):
     predicted = []
     for program, given in ((op.program.linear, x), (op.program.T, u)):
         program(given)
-        line = program._one if probes == 1 else program._of_size[probes]
+        line = program._one if probes == 1 else program._several[probes]
         predicted.append(peak_bytes(line))
         assert predicted[-1] == pytest.approx(measured(line, given), rel=0.1)
     if probes == 1:
