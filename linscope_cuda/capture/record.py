@@ -77,12 +77,14 @@ class Record(Interception):
         self.tracer.input(x)
 
     def before(self, func):
-        self.tracer.label, self.tracer.call = self.where(self.function or func), self.calls
+        if self.tracer.call != self.calls:  # the functions of a rule are steps of its own call
+            self.tracer.label, self.tracer.call = self.where(func), self.calls
 
     def after(self, func, result):
         super().after(func, result)
         first = result[0] if isinstance(result, tuple | list) else result
-        self.names.append(self.where(func))
+        seen = self.tracer.call == self.calls
+        self.names.append(self.tracer.label if seen else self.where(func))
         self.results.append(self.tracer.value(first) if isinstance(first, Tensor) else None)
 
     def __call__(self, decide, *args):
