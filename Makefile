@@ -1,6 +1,7 @@
 # Each command does all its own set-up in a virtual environment.
 #   make tour     pictures and a page of the bundled network, in tour/tour.html
 #   make test     build, install and run every test
+#   make quick    the tests that take no time, on two cores
 #   make gallery  every picture of README.md and docs/, in docs/pictures
 # TORCH chooses the build of torch: make test TORCH="torch==2.13.0"
 
@@ -16,13 +17,16 @@ SOURCES := setup.py pyproject.toml $(wildcard csrc/*) $(shell find linscope_cuda
 
 NATIVE := $(wildcard csrc/* tests/emulator/*.h tests/emulator/*.cpp tests/emulator/kernels/* tools/*.cu)
 
-.PHONY: tour test gallery install lint format clean
+.PHONY: tour test quick gallery install lint format clean
 
 tour: $(VENV)/installed
 	$(BIN)/linscope tour --out $(OUT)
 
 test: $(VENV)/installed
 	$(BIN)/pytest $(TESTS)
+
+quick: $(VENV)/installed
+	$(BIN)/pytest -n 2 -m "not slow and not network and not cuda" $(TESTS)
 
 gallery: $(VENV)/installed
 	$(BIN)/python tools/gallery.py

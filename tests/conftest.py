@@ -2,8 +2,30 @@ import place
 import pytest
 import torch
 
+import linscope_cuda as ls
+
+# Whole files that a first look does without: `make quick`.
+SLOW = {
+    *("test_bits", "test_torchvision", "test_compile", "test_faster", "test_fuzz"),
+    *("test_emulator", "test_emulator_bugs", "test_emulator_large", "test_emulator_traffic"),
+    *("test_benchmarks", "test_build", "test_launch", "test_machine_code", "test_readme"),
+    *("test_page_in_browser", "test_real_networks", "test_selftest", "test_operator_database"),
+}
+
+
+@pytest.fixture(autouse=True)
+def _same_rules():
+    """What a test registers, it registers for itself."""
+    before = dict(ls.rules.RULES)
+    yield
+    ls.rules.RULES.clear()
+    ls.rules.RULES.update(before)
+
 
 def pytest_collection_modifyitems(items):
+    for item in items:
+        if item.path.stem in SLOW:
+            item.add_marker(pytest.mark.slow)
     if torch.cuda.is_available():
         return
     no_device = pytest.mark.skip(reason="torch finds no CUDA device here")

@@ -11,10 +11,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch._C import DisableTorchFunction
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from ..rules import Fused, UnscopedOperation
 from ..rules.policy import Policy
-from .interception import Interception, entries
+from .interception import Interception
 from .model import plain_model, require_frozen
 
 
@@ -32,6 +33,9 @@ class DoubledBatch(Interception):
     ):
         super().__init__(model, policy, watch, transparent, wanted)
         self.references = references
+
+    def modes(self):
+        return [_Watch(self)] if self.watch else []
 
     def _share(self, x: Tensor) -> int:
         """How many of x's first entries belong to the references."""
@@ -51,15 +55,43 @@ class DoubledBatch(Interception):
             decision = decide(*(a[: self._share(a)] if self.probes(a) else a for a in args))
 
             def for_all(value: Tensor) -> Tensor:
+                if value.dim() == 0 or len(value) != share:
+                    raise UnscopedOperation(
+                        f"what it decides has shape {tuple(value.shape)}, where {share} entries "
+                        "must stay apart in the first dimension"
+                    )
                 return value.repeat(length // share, *[1] * (value.dim() - 1))
 
             if isinstance(decision, tuple):
                 return tuple(map(for_all, decision))
             return for_all(decision)
 
+    def require_apart(self, x, dims):
+        if any(dim % x.dim() == 0 for dim in dims):
+            raise UnscopedOperation(
+                "it chooses among the samples of a batch, of which the doubled batch has two or "
+                "more; storage='tape' has one"
+            )
+
     def fused(self, rule: Fused, *args, **kwargs):
         with DisableTorchFunction():
             return rule.scope(self._share(args[0]), *args, **kwargs)[0]
+
+
+class _Watch(TorchDispatchMode):
+    """Refuses operations on what depends on the network's input, out of sight of its functions."""
+
+    def __init__(self, run: Interception):
+        super().__init__()
+        self.run = run
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        return False  # nothing is compiled here, and what keeps compilers out takes its time
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        self.run.require_seen(func, args)
+        return func(*args, **(kwargs or {}))
 
 
 @contextmanager
@@ -118,3 +150,13 @@ def _compare(y: Tensor, want: Tensor) -> None:
             "the patched model's f(x0) is not the model's: it mixes the samples of a batch, or "
             "moves them out of the first dimension"
         )
+
+
+def entries(x: Tensor) -> int:
+    """The length of the first dimension, where the samples must be."""
+    if x.dim() == 0:
+        raise UnscopedOperation(
+            "a single number decides for the whole batch; samples must stay apart in the first "
+            "dimension"
+        )
+    return len(x)

@@ -6,21 +6,19 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterable
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from functools import cached_property
-from itertools import count
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch._C import DisableTorchFunction
 from torch.overrides import TorchFunctionMode
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils.weak import WeakTensorKeyDictionary
 
-from ..rules import RULES, Entry, Fused, Rule, UnscopedOperation
-from ..rules.linear import LIKE, LINEAR, NEUTRAL, RANDOM, writes_in_place
+from ..rules import NAMED, RULES, Entry, Fused, Rule, UnscopedOperation
+from ..rules.linear import LAYERS, LIKE, LINEAR, NEUTRAL, RANDOM, writes_in_place
 from ..rules.policy import Policy, function_name
+from .provenance import Marks, Refused, Turns, Waiting, tensors
 from .refusals import (
     require_followed,
     require_kept,
@@ -30,9 +28,6 @@ from .refusals import (
 )
 from .transparent import GRADIENT_MODE, TRANSPARENT, normal_mode
 from .writes import write_over
-
-# Marks of different runs differ: a tensor that a module kept from an earlier run is a constant.
-_TOKENS = count()
 
 
 class Interception(TorchFunctionMode):
@@ -53,7 +48,7 @@ class Interception(TorchFunctionMode):
         super().__init__()
         self.model = model
         self.policy = policy or Policy()
-        self.token = next(_TOKENS)
+        self.marks = Marks()
         self.batch = 0  # samples in the run's input
         self.handled = 0  # functions being handled; 0 while the model's own code runs
         self.function: Any = None  # whose rule is at work
@@ -62,11 +57,11 @@ class Interception(TorchFunctionMode):
         self.transparent = transparent  # look through what the model says about derivatives
         self.gradients = False  # whether the run makes a graph that leads to its input
         self.hidden: UnscopedOperation | None = None  # the one that was found
-        self.memory: set[int] = set()  # where, while watching, what depends on the input has lain
         self.calls = 0  # of the model's own code, so far
         self.wanted = wanted  # the call whose result is the output, in place of the model's
         self.kept: Tensor | None = None  # that result
-        self.gates = WeakTensorKeyDictionary()  # what is meant to be multiplied with
+        self.turns = Turns()
+        self.refused = Refused()
 
     # ---- What the kinds of runs do differently ----
 
@@ -82,15 +77,18 @@ class Interception(TorchFunctionMode):
         """The rule's scope or frozen operator on this run's samples."""
         raise NotImplementedError
 
+    def require_apart(self, x: Tensor, dims: Iterable[int]) -> None:
+        """UnscopedOperation if a choice along these dimensions is one among several samples."""
+
     def apply(self, rule: Fused, *args: Any, **kwargs: Any) -> Tensor:
         """What `fused` gives, which depends on the network's input."""
         y = self.fused(rule, *args, **kwargs)
-        self._mark(y)
+        self.marks.put(y)
         return y
 
     def modes(self) -> Iterable[AbstractContextManager]:
         """What else the model runs in."""
-        return [_Watch(self)] if self.watch else []
+        return []
 
     def on_start(self, x: Tensor) -> None:
         """Is told the input that the model is given."""
@@ -101,7 +99,7 @@ class Interception(TorchFunctionMode):
     def after(self, func: Any, result: Any) -> None:
         """Is told each call of the model's own code, once it is done."""
         if self.calls == self.wanted:
-            self.kept = next(iter(_tensors(result))).reshape(self.batch, -1).clone()
+            self.kept = next(iter(tensors(result))).reshape(self.batch, -1).clone()
 
     # ---- The run ----
 
@@ -112,7 +110,7 @@ class Interception(TorchFunctionMode):
         try:
             with normal_mode():
                 x = x.clone()  # a network may write into its input
-                self._mark(x)
+                self.marks.put(x)
                 self.on_start(x)
                 with self, ExitStack() as stack:
                     for mode in self.modes():
@@ -129,12 +127,19 @@ class Interception(TorchFunctionMode):
                 f"the model must return one tensor, it returned {type(y).__name__}; choose one "
                 "with output="
             )
+        if y.is_complex():
+            raise TypeError(
+                "the model's output is complex; choose real numbers of it, for example with "
+                "output=torch.view_as_real or output=torch.real"
+            )
         if not self.probes(y):
             raise UnscopedOperation(
                 "the model's output does not depend on its input through functions that can be "
                 "followed: a custom autograd Function, a compiled graph or NumPy stands between, "
                 "or all that is left of it is frozen (as a softmax at the end is)"
             )
+        if reason := self.refused.reason([y]):
+            raise reason
         return y.view_as(y)  # without the mark
 
     def is_probe(self, value: Any) -> bool:
@@ -144,26 +149,11 @@ class Interception(TorchFunctionMode):
 
     def probes(self, value: Any) -> int:
         """How many tensors of an argument depend on the network's input."""
-        if isinstance(value, Tensor):
-            if getattr(value, "_linscope_run", None) == self.token:
-                return 1
-            base = value._base  # somebody may have written into what this is a view of
-            return int(base is not None and getattr(base, "_linscope_run", None) == self.token)
-        if isinstance(value, (tuple, list)):
-            return sum([self.probes(v) for v in value if not isinstance(v, int)])
-        return 0
+        return self.marks.count(value)
 
-    def _mark(self, value: Any) -> None:
-        if isinstance(value, Tensor):
-            if value.is_floating_point() or value.is_complex():
-                if self.watch:
-                    self.memory.add(value.untyped_storage()._cdata)
-                value._linscope_run = self.token  # pyright: ignore[reportAttributeAccessIssue]
-                if value._base is not None:
-                    value._base._linscope_run = self.token  # pyright: ignore
-        elif isinstance(value, tuple | list):
-            for v in value:
-                self._mark(v)
+    def dependent(self, values: Iterable[Any]) -> list[Tensor]:
+        """Those tensors among a call's arguments that depend on the network's input."""
+        return [t for value in values for t in tensors(value) if self.probes(t)]
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
         kwargs = kwargs or {}
@@ -180,13 +170,20 @@ class Interception(TorchFunctionMode):
                 require_no_parameter(self, func, (*args, *kwargs.values()))
             if not any(probes) and not any(named.values()):
                 return self._on_constants(func, args, kwargs)
+            if reason := self.refused.reason((*args, *kwargs.values())):
+                return self._go_on(func, args, kwargs, reason)
             if self.transparent and func in TRANSPARENT:
                 result = TRANSPARENT[func](*args, **kwargs)
-                self._mark(result)
+                self.marks.put(result)
                 return result
             if func in NEUTRAL and not any(probes[1:]) and not any(named.values()):
                 return func(*args, **kwargs)
-            result = self._handle(func, args, kwargs, probes, named)
+            try:
+                result = self._handle(func, args, kwargs, probes, named)
+            except Waiting as reason:
+                if self.handled > 1:
+                    raise
+                result = self._go_on(func, args, kwargs, reason)
         finally:
             self.handled -= 1
         if not self.handled:
@@ -204,9 +201,30 @@ class Interception(TorchFunctionMode):
             )
         return func(*args, **kwargs)
 
+    def _go_on(self, func: Any, args: tuple, kwargs: dict, reason: UnscopedOperation) -> Any:
+        """Runs what cannot be frozen: it is refused once the output depends on it."""
+        if writes_in_place(func) or kwargs.get("inplace"):
+            raise reason
+        try:
+            with self.unrecorded():
+                result = func(*args, **kwargs)
+        except Exception as error:
+            raise reason from error
+        made = list(tensors(result))
+        if not made:  # a number: nobody can tell where it goes
+            raise reason
+        for y in made:
+            self.marks.put_on(y)
+        self.refused.add(made, reason)
+        return result
+
+    def unrecorded(self) -> AbstractContextManager:
+        """Where what cannot be frozen runs."""
+        return nullcontext()
+
     def _handle(self, func: Any, args: tuple, kwargs: dict, probes: list, named: dict) -> Any:
         self.before(func)
-        linear, rule = LINEAR.get(func), RULES.get(func)
+        linear, rule = LINEAR.get(func), RULES.get(func) or NAMED.get(str(func))
         if kwargs.get("out") is not None:
             raise UnscopedOperation(f"{self.where(func)} writes into out=, which has no rule")
         if linear is not None and linear.allows(probes, named):
@@ -217,8 +235,11 @@ class Interception(TorchFunctionMode):
                 require_own(self, func, args[0])
             result = func(*args, **kwargs)
             made = args[0] if writes_in_place(func) else result
-            require_followed(self, func, list(_tensors(made)))
-            self._mark(made)
+            require_followed(self, func, list(tensors(made)))
+            self.marks.put(made)
+            given = args[:1] if func in LIKE else (*args, *kwargs.values())
+            turns = 0 if func in LAYERS else self.turns.of(self.dependent(given))
+            self.turns.note(made, turns)
             return result
         if rule is not None:
             if writes_in_place(func) and not probes[0]:
@@ -226,11 +247,11 @@ class Interception(TorchFunctionMode):
             elsewhere = any(probes[1:]) or any(n for k, n in named.items() if k != "input")
             return self._freeze(rule, func, args, kwargs, elsewhere)
         if linear is not None:
-            raise UnscopedOperation(
+            raise Waiting(
                 f"{self.where(func)} is linear in some of its arguments, but not in those that "
                 "depend on the input here"
             )
-        raise UnscopedOperation(
+        raise Waiting(
             f"{self.where(func)} is neither linear nor has a rule that says how to freeze it; "
             "linscope_cuda.register_rule adds one"
         )
@@ -246,44 +267,48 @@ class Interception(TorchFunctionMode):
         self.function, self.expanding = func, policy == "taylor"
         try:
             rule = entry.under(policy, elsewhere)
+            turns = self.turns.after(entry.role, self.dependent((*args, *kwargs.values())))
             if inplace or writes_in_place(func):
-                return self.overwrite(rule, *args, **kwargs)
+                self.turns.note(y := self.overwrite(rule, *args, **kwargs), turns)
+                return y
             y = self._apply(rule, args, kwargs)
         except UnscopedOperation as error:
-            raise UnscopedOperation(f"{self.where(func)}: {error}") from error
+            raise Waiting(f"{self.where(func)}: {error}") from error
         finally:
             self.function, self.expanding = outer
-        require_followed(self, func, list(filter(self.probes, _tensors(y))))
+        require_followed(self, func, list(filter(self.probes, tensors(y))))
         if isinstance(y, Tensor) and not self.probes(y):
             return y.clone()  # a decision, which the network may write into
-        if entry.is_gate:
-            self.gates[y] = True
+        self.turns.note(y, turns)
         return y
 
     def _apply(self, rule: Rule, args: tuple, kwargs: dict) -> Any:
-        if isinstance(rule, Fused):
+        if isinstance(rule, Fused) and args[0].dim():
             return self.apply(rule, *args, **kwargs)
         with self:  # what the rule is made of is caught in turn
+            if isinstance(rule, Fused):  # operators know no single numbers
+                return rule(self, args[0].reshape(1), *args[1:], **kwargs).reshape(())
             return rule(self, *args, **kwargs)
 
     def overwrite(self, rule: Rule, target: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         """What a rule makes of a tensor, in that tensor's memory."""
         source = target
         if torch.is_grad_enabled():  # a graph may need what is written over
-            self._mark(source := target.clone())
+            self.marks.put(source := target.clone())
         return write_over(target, self._apply(rule, (source, *args), kwargs))
 
     def frozen_factor(self, first: Tensor, second: Tensor, default: str | None = None) -> str:
-        """ "first" or "second": which factor of a product of two activations is the gate."""
+        """Which factor of a product of two activations is frozen: the "first" or the "second", or
+        "half" of each.
+        """
         with DisableTorchFunction():
             named = self.policy.factor(self.module_path()) if self.policy.factors else default
-            if named or first is second:
-                return named or "second"
-            if first.numel() != second.numel():
-                return "first" if first.numel() < second.numel() else "second"
-            gates = [t in self.gates for t in (first, second)]
-            if gates[0] != gates[1]:
-                return "first" if gates[0] else "second"
+            if named:
+                return named
+            if gate := self.turns.gate(first, second):
+                return gate
+        if self.policy.products == "half":
+            return "half"
         raise UnscopedOperation(
             "of two activations of one size none is known as the gate; name the factor to freeze, "
             f"linscope_cuda.Policy(factors={{{self.module_path()!r}: 'first' or 'second'}})"
@@ -316,34 +341,3 @@ class Interception(TorchFunctionMode):
     @cached_property
     def _paths(self) -> dict[int, str]:
         return {id(m): name or type(m).__name__ for name, m in self.model.named_modules()}
-
-
-class _Watch(TorchDispatchMode):
-    """Refuses operations on what depends on the network's input, out of sight of its functions."""
-
-    def __init__(self, run: Interception):
-        super().__init__()
-        self.run = run
-
-    @classmethod
-    def _should_skip_dynamo(cls) -> bool:
-        return False  # nothing is compiled here, and what keeps compilers out takes its time
-
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        self.run.require_seen(func, args)
-        return func(*args, **(kwargs or {}))
-
-
-def entries(x: Tensor) -> int:
-    """The length of the first dimension, where the samples must be."""
-    if x.dim() == 0:
-        raise UnscopedOperation(
-            "a single number decides for the whole batch; samples must stay apart in the first "
-            "dimension"
-        )
-    return len(x)
-
-
-def _tensors(value: Any) -> Iterable[Tensor]:
-    values = value if isinstance(value, tuple | list) else (value,)
-    return (v for v in values if isinstance(v, Tensor))

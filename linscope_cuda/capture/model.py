@@ -95,7 +95,10 @@ class Network:
 
     def __call__(self, x: Tensor) -> Any:
         y = self.model(x, **{k: _for_all(v, len(x)) for k, v in self.kwargs.items()})
-        return y if self.output is None else self._chosen(y)
+        y = y if self.output is None else self._chosen(y)
+        # A model that is written for one picture may give its answer without a batch.
+        alone = len(x) == 1 and isinstance(y, Tensor) and (y.dim() == 0 or len(y) != 1)
+        return y.unsqueeze(0) if alone else y
 
     def _chosen(self, y: Any) -> Any:
         if callable(self.output):
@@ -152,7 +155,7 @@ class _Plain(Interception):
 
     def _handle(self, func, args, kwargs, probes, named):
         result = func(*args, **kwargs)
-        self._mark(args[0] if writes_in_place(func) else result)
+        self.marks.put(args[0] if writes_in_place(func) else result)
         return result
 
 

@@ -14,12 +14,13 @@ from torch._C import DisableTorchFunction
 
 from ..program import Line, Step, Value
 from ..program.tracer import Tracer
-from ..rules import Fused, packing
+from ..program.views import Untraceable
+from ..rules import Fused, UnscopedOperation, packing
 from ..rules.checking import mismatch
 from ..rules.entry import Decision, Places
 from ..rules.packing import pack, unpack
 from ..rules.policy import Policy, function_name
-from .interception import Interception, entries
+from .interception import Interception
 from .tape import Entry, Tape
 
 # What says which call an entry is of.
@@ -64,14 +65,23 @@ class Record(Interception):
         self.steps: list[Step]  # also those that the output is not made of
 
     def run(self, forward, x):
-        y = super().run(forward, x)
+        try:
+            y = super().run(forward, x)
+        except Untraceable as error:
+            raise UnscopedOperation(f"{self.tracer.label}: {error}") from error
+        try:
+            self.line, self.steps = self.tracer.line(y), self.tracer.steps
+        except Untraceable as error:
+            raise UnscopedOperation(str(error)) from error
         self.tape = Tape(self.model, self.policy, x, y, self.entries)
-        self.line, self.steps = self.tracer.line(y), self.tracer.steps
         del self.tracer  # it knows the run: without it, memory goes with the last who needs it
         return y
 
     def modes(self):
         return [self.tracer]
+
+    def unrecorded(self):
+        return self.tracer.pause()
 
     def on_start(self, x):
         self.tracer.input(x)
@@ -93,21 +103,21 @@ class Record(Interception):
             if probe is None:
                 return decide(*args)
             with self.tracer.pause():
-                decision = pack(decide(*args), entries(probe))
-                value = unpack(decision, len(probe))
+                decision = pack(decide(*args))
+                value = unpack(decision)
             size = decide.size if isinstance(decide, Places) else None
             kept = self._write(probe, decision, partial(packing.fault, size=size))
             # The run goes by its own decision, the program by what is kept, which is unpacked in
             # each product.
             for part in filter(lambda v: isinstance(v, Tensor), kept.values()):
                 self.tracer.constant(part)
-            self._assign(value, unpack(self._placed(kept, probe), len(probe)))
+            self._assign(value, unpack(self._placed(kept, probe)))
             return value
 
     def fused(self, rule: Fused, *args, **kwargs):
         with DisableTorchFunction():
             with self.tracer.pause():
-                y, decision = rule.scope(entries(args[0]), *args, **kwargs)
+                y, decision = rule.scope(_length(args[0]), *args, **kwargs)
 
             def fault(given: Decision, taken: Decision) -> str | None:
                 return mismatch(given, taken) or rule.fault(given, taken, *args, **kwargs)
@@ -135,6 +145,10 @@ class Record(Interception):
             if isinstance(part, Tensor) and part.device != like.device:
                 self.tracer.constant(part)
         return {k: v.to(like.device) if isinstance(v, Tensor) else v for k, v in decision.items()}
+
+
+def _length(x: Tensor) -> int:
+    return len(x) if x.dim() else 1
 
 
 def _listed(value: Any) -> list[Any]:

@@ -88,7 +88,7 @@ def require_followed(run: Interception, func: Any, results: list[Tensor]) -> Non
 def require_no_parameter(run: Interception, func: Any, values: Iterable[Any]) -> None:
     """A Parameter is made out of sight; one of what depends on the input shares its memory."""
     strangers = (v for v in values if isinstance(v, nn.Parameter) and not run.probes(v))
-    if any(v.untyped_storage()._cdata in run.memory for v in strangers):
+    if any(v.untyped_storage()._cdata in run.marks.memory for v in strangers):
         raise UnscopedOperation(
             f"{run.where(func)} acts on a Parameter made of what depends on the network's "
             "input; use the tensor itself"

@@ -11,7 +11,7 @@ from ..rules import Fused
 from ..rules.entry import Decision
 from ..rules.packing import unpack
 from ..rules.policy import Policy, function_name
-from .interception import Interception, entries
+from .interception import Interception
 from .tape import Tape, TapeMismatch
 
 
@@ -35,7 +35,7 @@ class Replay(Interception):
             probe = next((a for a in args if self.probes(a)), None)
             if probe is None:
                 return decide(*args)
-            return unpack(self._next(probe), entries(probe))
+            return unpack(self._next(probe))
 
     def fused(self, rule: Fused, *args: Any, **kwargs: Any) -> Any:
         with DisableTorchFunction():

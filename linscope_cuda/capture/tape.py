@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from .tape_folder import Folder
 
 
-FORMAT = 2
+FORMAT = 3
 KIND = "tape"
 
 

@@ -130,7 +130,7 @@ def system_options(
     """
     known = (
         f"a network of the zoo: {', '.join(zoo.names())}; or torchvision/NAME, a file of weights "
-        "(.pt, .pth, .safetensors), package.module:function"
+        "(.pt, .pth, .safetensors ...), package.module:function"
     )
     options: Options = {("--model",): {"metavar": "NAME"} | _one_or_more(known, model, several)}
     if image is not None:

@@ -88,6 +88,11 @@ def _relative(difference: Tensor, *scales: Tensor) -> float:
     return norms[0] / max(norms[1:]) if norms[0] else 0.0
 
 
+def _difference(got: Tensor, want: Tensor) -> Tensor:
+    """got - want, 0 where both are the same infinity."""
+    return (got - want).masked_fill(got == want, 0)
+
+
 def require_output(said: Tensor, own: Tensor, whose: str) -> None:
     """ValueError unless an output that a file holds is one's own, up to rounding."""
     if own.shape != said.shape or own.dtype != said.dtype:
@@ -114,7 +119,7 @@ def _and_linear(
 ) -> Certificate:
     a, b = (_probe(op, generator) for _ in range(2))
     Fa, Fb = op.filter(torch.cat([a, b])).split(1)
-    hiding = _hiding(op)
+    hiding = _hiding(op, certificate.tolerance)
     errors = {
         "F (a + b) = F a + F b": _relative(op.filter(a + b) - Fa - Fb, Fa, Fb, *hiding),
         "F (-3 a) = -3 F a": _relative(op.filter(-3 * a) + 3 * Fa, Fa, *hiding),
@@ -122,9 +127,13 @@ def _and_linear(
     return replace(certificate, errors=certificate.errors | errors)
 
 
-def _hiding(op: FrozenNetwork) -> list[Tensor]:
-    """What the doubled batch subtracts to get F v: an F v far below its last digit is not seen."""
-    return [op.residual] if op.storage == "none" else []
+def _hiding(op: FrozenNetwork, limit: float) -> list[Tensor]:
+    """Sizes below whose last digits an F v is not seen: F v may be a small difference of what makes
+    the output, and the doubled batch subtracts r to get it.
+    """
+    rounding = 8 * torch.finfo(op.narrowest).eps / limit
+    sizes = (t.masked_fill(~t.isfinite(), 0).double() for t in (op.output, op.residual))
+    return [*(t * rounding for t in sizes), *([op.residual] if op.storage == "none" else [])]
 
 
 def quick(op: LinearInterpreter | CutOff, generator: torch.Generator) -> Certificate:
@@ -136,15 +145,20 @@ def quick(op: LinearInterpreter | CutOff, generator: torch.Generator) -> Certifi
     x0, y0, a, Fx0, Fa = op.x0, op.output, found.a, found.Fx0, found.Fa
     mixed = op.reenact(x0 - 1.5 * a)
     plain = op.plain()
-    same = plain.shape == y0.shape
-    first = {"output = f(x0)": _relative(y0 - plain, y0) if same else math.inf}
-    second = {_REENACTED: _relative(mixed - y0 + 1.5 * Fa, Fx0, Fa, y0, *_hiding(op))}
+    same, finite = plain.shape == y0.shape, found.finite
+    limit = tolerance(op.narrowest)
+    first = {"output = f(x0)": math.inf}
+    if same:
+        apart, hiding = _difference(y0, plain), _hiding(op, limit)[:2]
+        first = {"output = f(x0)": _relative(apart, finite(y0), *hiding)}
+    apart = _difference(mixed, y0 - 1.5 * Fa)
+    second = {_REENACTED: _relative(apart, finite(Fx0), Fa, finite(y0), *_hiding(op, limit))}
     certificate = found.certificate(first, second)
     if found.Ftu is None or not op.policy.everywhere("taylor"):
         return certificate
-    name, error = _derivative(op, found, found.Ftu)
-    limits = certificate.limits | {name: derivative_tolerance(op.dtype)}
-    return replace(certificate, errors=certificate.errors | {name: error}, limits=limits)
+    more = _derivative(op, found, found.Ftu)
+    limits = certificate.limits | dict.fromkeys(more, derivative_tolerance(op.narrowest))
+    return replace(certificate, errors=certificate.errors | more, limits=limits)
 
 
 class _Measured:
@@ -165,39 +179,56 @@ class _Measured:
 
     def certificate(self, first: dict[str, float], second: dict[str, float]) -> Certificate:
         """F x0 + r = y0 between other errors, and the adjoint after them."""
-        op, r, y0, Fx0 = self.op, self.r, self.op.output, self.Fx0
-        errors = {**first, "F x0 + r = y0": _relative(Fx0 + r - y0, Fx0, r, y0), **second}
-        errors[_ADJOINT] = self._adjoint()
-        limits = {_ADJOINT: adjoint_tolerance(op.dtype, op.shape[0])}
-        return Certificate(errors, tolerance(op.dtype), limits=limits, refused=self.refused)
+        op, y0, Fx0, finite = self.op, self.op.output, self.Fx0, self.finite
+        apart = _difference(Fx0 + self.r, y0)
+        error = _relative(apart, finite(Fx0), finite(self.r), finite(y0))
+        errors = {**first, "F x0 + r = y0": error, **second}
+        limit = adjoint_tolerance(op.narrowest, op.shape[0])
+        errors[_ADJOINT] = self._adjoint(limit)
+        limits = {_ADJOINT: limit}
+        return Certificate(errors, tolerance(op.narrowest), limits=limits, refused=self.refused)
 
-    def _adjoint(self) -> float:
+    def _adjoint(self, limit: float) -> float:
         if self.Ftu is None:
             return math.inf
         # A wrong F^T cannot be nearly orthogonal to F a, as it can to a random u.
         want, got = _dot(self.u, self.Fa), _dot(self.Ftu, self.a)
-        return abs(got - want) / want if want else got - want
+        sizes = [t.norm().item() for t in _hiding(self.op, limit)[:2]]
+        return abs(got - want) / max(want, *sizes, 1e-300) if got != want else 0.0
+
+    def finite(self, y: Tensor) -> Tensor:
+        """An output as far as that of x0 is finite: what is not is a constant."""
+        return y.masked_fill(~self.op.output.isfinite(), 0)
 
 
 _REENACTED = "y of x0 - 1.5 a, re-enacted = y0 - 1.5 F a"
 _ADJOINT = "<F a, F a> = <F^T F a, a>"
 
 
-def _derivative(op: LinearInterpreter | CutOff, found: _Measured, Ftu: Tensor) -> tuple[str, float]:
+def _derivative(op: LinearInterpreter | CutOff, found: _Measured, Ftu: Tensor) -> dict[str, float]:
     """How far F is from the model's own derivative, in forward mode; in reverse mode where torch
-    has no other, or, as PReLU's at 0, one that chooses otherwise.
+    has no other, or, as PReLU's at 0, one that chooses otherwise. Nothing where it has neither.
     """
     a, Fa, u = found.a, found.Fa, found.u
+    limit = derivative_tolerance(op.narrowest)
+    forward = {}
     try:
         slope = op.push_forward(a)
     except NotImplementedError:
         pass
     else:
-        error = _relative(Fa - slope, Fa, slope, *_hiding(op))
-        if error <= derivative_tolerance(op.dtype):
-            return "F a = dh(x0) a", error
-    slope = op.pull_back(u)
-    return "F^T F a = dh(x0)^T F a", _relative(Ftu - slope, Ftu, slope)
+        error = _relative(Fa - slope, Fa, slope, *_hiding(op, limit))
+        forward = {"F a = dh(x0) a": error}
+        if error <= limit:
+            return forward
+    try:
+        slope = op.pull_back(u)
+    except RuntimeError:  # which NotImplementedError is, too
+        return forward
+    # Where there is no derivative torch gives NaN, which says nothing.
+    known = slope.isfinite()
+    apart, slope = ((t.masked_fill(~known, 0)) for t in (Ftu - slope, slope))
+    return {"F^T F a = dh(x0)^T F a": _relative(apart, Ftu, slope, *_hiding(op, limit)[:2])}
 
 
 def _dot(a: Tensor, b: Tensor) -> float:
@@ -229,12 +260,12 @@ def blame(op: LinearInterpreter) -> str | None:
         except (RuntimeError, ValueError, TypeError):
             return True
 
-    calls = op.calls()
+    names, calls = op.calls(), op.source.recorded().followed
     first, last = 0, len(calls)  # calls before `first` are right, `last` departs or is none
     while first < last:
         middle = (first + last) // 2
-        first, last = (first, middle) if departs(middle) else (middle + 1, last)
-    return calls[first] if first < len(calls) else None
+        first, last = (first, middle) if departs(calls[middle]) else (middle + 1, last)
+    return names[calls[first]] if first < len(calls) else None
 
 
 def _generator() -> torch.Generator:

@@ -75,10 +75,6 @@ class LinearInterpreter(FrozenNetwork):
         self.differentiable = differentiable
         source, self.tape = self._recorded(policy, x0.detach().clone(), check, fold)
         super().__init__(source, policy, max_bytes)
-        if len(self.output) != 1:
-            raise ValueError(
-                f"the model gave {len(self.output)} samples for one; F maps a sample to a sample"
-            )
         if check:
             with torch.no_grad():
                 require_linear(self)

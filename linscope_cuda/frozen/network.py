@@ -5,6 +5,7 @@ from __future__ import annotations
 from operator import index as as_int
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from ..capture.model import precision
@@ -77,6 +78,11 @@ class FrozenNetwork(MatrixFreeOperator):
             return [self.program.linear, self.program.T]
         except NoTranspose:
             return [self.program.linear]
+
+    @property
+    def narrowest(self) -> torch.dtype:
+        """The dtype of the fewest digits on the way, which is what products are exact to."""
+        return self.source.narrowest
 
     @property
     def passes(self) -> int:

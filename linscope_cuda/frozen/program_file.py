@@ -24,7 +24,7 @@ from .certificate import Certificate, certify_alone, require_output
 from .network import FrozenNetwork
 from .sources import Taped
 
-FORMAT = 1
+FORMAT = 2
 KIND = "program"
 
 _HEADER = {"format": int, "linscope_cuda": str, "torch": str, "model": str, "policy": dict}

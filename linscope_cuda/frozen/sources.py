@@ -14,6 +14,7 @@ from torch.autograd import Function
 
 from ..capture.doubled_batch import DoubledBatch
 from ..capture.model import Network, precision, settings
+from ..capture.provenance import narrowest
 from ..capture.record import Record
 from ..capture.stamp import Stamp
 from ..capture.tape import Tape
@@ -22,6 +23,7 @@ from ..capture.transparent import foreign_functions, normal_mode
 from ..program import Program
 from ..program.line import flattened
 from ..program.transposed import NoTranspose
+from ..program.views import Untraceable
 from ..rules import UnscopedOperation
 from ..rules.policy import Policy
 from .certificate import tolerance
@@ -36,6 +38,7 @@ class Source(Protocol):
     x0: Tensor
     output: Tensor
     passes: int
+    narrowest: torch.dtype  # of the fewest digits on the way
 
     def residual(self) -> Tensor:
         """r, (1, *output_shape)."""
@@ -98,6 +101,7 @@ class Taped:
         self.calls = [] if run is None else run.names  # that depend on the network's input
         self._results = [] if run is None else run.results
         self._steps = [] if run is None else run.steps
+        self.narrowest = narrowest(v.dtype for v in program.line.followed())
         self.passes = 1
 
     def recorded(self) -> Taped:
@@ -106,7 +110,7 @@ class Taped:
     @cached_property
     def _residual(self) -> Tensor:
         self.passes += 1
-        return self._run(self.program, torch.zeros_like(self.x0))
+        return self._run(lambda: self.program, torch.zeros_like(self.x0))
 
     def residual(self) -> Tensor:
         self.require_same()
@@ -119,14 +123,10 @@ class Taped:
         return self._product(u, self._transpose, self._filter)
 
     def _filter(self, x: Tensor) -> Tensor:
-        return self._run(self.program.linear, x)
+        return self._run(lambda: self.program.linear, x)
 
     def _transpose(self, u: Tensor) -> Tensor:
-        try:
-            transposed = self.program.T
-        except NoTranspose as error:
-            raise UnscopedOperation(str(error)) from error
-        return self._run(transposed, u)
+        return self._run(lambda: self.program.T, u)
 
     @staticmethod
     def _product(x: Tensor, product: Product, other: Product) -> Tensor:
@@ -135,20 +135,27 @@ class Taped:
         return product(x)
 
     def require_same(self) -> None:
-        """StaleTape where the network's weights have changed since."""
         if self.stamp is not None:
             self.stamp.require_same()
 
-    def _run(self, program: Program, x: Tensor) -> Tensor:
+    def _run(self, program: Callable[[], Program], x: Tensor) -> Tensor:
         self.require_same()
         with normal_mode(), precision(x.device):
-            return program(x.detach().contiguous())
+            try:
+                return program()(x.detach().contiguous())
+            except (Untraceable, NoTranspose) as error:
+                raise UnscopedOperation(str(error)) from error
 
     def bytes_of_a_probe(self) -> int:
         try:
             return max(self.program.linear.peak_bytes, self.program.T.peak_bytes)
         except NoTranspose:
             return self.program.linear.peak_bytes
+
+    @property
+    def followed(self) -> list[int]:
+        """Those calls whose results depend on the network's input."""
+        return [i for i, value in enumerate(self._results) if value is not None]
 
     def until(self, call: int) -> Taped:
         """The network that ends with its call of that number, flattened."""
@@ -171,6 +178,7 @@ class Doubled:
         self.tried = {1, 2}  # sizes of a batch that give what single probes give
         self.singly = False
         self._residual: Tensor | None = None
+        self.narrowest = x0.dtype
         self.output = self._answer()
 
     def _answer(self) -> Tensor:
@@ -194,8 +202,11 @@ class Doubled:
         if run.gradients:
             _require_own_functions(y)
         if first:
+            self.narrowest = narrowest(run.marks.dtypes)
             return y
         self.passes += 1
+        if stop is None and (not y.dim() or len(y) != len(x) + 1):
+            raise UnscopedOperation("the model is written for one sample; storage='tape' runs one")
         if self.check and stop is None and len(x) not in self.held:
             with torch.no_grad():
                 error = (y[:1] - self.output).norm() / self.output.norm()

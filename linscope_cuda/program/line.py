@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -91,6 +91,16 @@ class Line:
             _runner(step, lives.unread(i, step), writing and lives.may_write(i, step))
             for i, step in enumerate(self.steps)
         ]
+
+    def followed(self) -> Iterator[Value]:
+        """The input, and every value that depends on it."""
+        numbers = {self.input.number}
+        yield self.input
+        for step in self.steps:
+            if any(v.number in numbers for v in step.operands if isinstance(v, Value)):
+                made = [v for v in step.outputs if v is not None]
+                numbers.update(v.number for v in made)
+                yield from made
 
     def constants(self) -> list[Tensor]:
         """Every tensor that the steps hold, each once."""

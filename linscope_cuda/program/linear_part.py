@@ -16,7 +16,7 @@ from .derivative import push_forward
 from .line import Line
 from .live import Live
 from .step import Step, Value, substituted
-from .views import ORDERS, RESHAPES
+from .views import ORDERS, RESHAPES, Untraceable
 from .writer import Writer, device_of, kind
 
 aten = torch.ops.aten
@@ -81,7 +81,10 @@ def _at_zero(step: Step, live: Live) -> Tensor:
     args, kwargs = substituted(step.args, zero), substituted(step.kwargs, zero)
     with torch.no_grad():
         y = step.function(*args, **kwargs)
-    return y if isinstance(y, Tensor) else y[0]
+    if isinstance(y, Tensor):
+        return y
+    made = [t for t, v in zip(y, step.outputs, strict=True) if v is not None]
+    return next((t for t in made if t.any()), made[0])
 
 
 def _by_derivative(writer: Writer, step: Step, live: IsLive) -> Value:
@@ -104,7 +107,15 @@ def _by_derivative(writer: Writer, step: Step, live: IsLive) -> Value:
         steps = given[: len(moving)]
         return push_forward(function, tuple(map(torch.zeros_like, steps)), steps)[1]
 
-    return writer.insert(pushed, *moving, *still, device=device_of([step]))[0]
+    if any(v is not None for v in step.outputs if v is not step.output):
+        raise Untraceable(f"{step.label or step.function} adds something to one of several results")
+    try:
+        return writer.insert(pushed, *moving, *still, device=device_of([step]))[0]
+    except (RuntimeError, NotImplementedError) as error:
+        reason = str(error).partition("\n")[0]
+        raise Untraceable(
+            f"{step.label or step.function} cannot be taken apart: {reason}"
+        ) from error
 
 
 def _with(**changes: Any) -> Callable[[Writer, Step, IsLive], Value]:
@@ -282,7 +293,7 @@ AFFINE: dict[Any, Affine] = {
     **dict.fromkeys(
         [
             *(aten.slice_scatter.default, aten.select_scatter.default),
-            *(aten.diagonal_scatter.default, aten.as_strided_scatter.default),
+            aten.diagonal_scatter.default,
         ],
         Affine(_without_constants("self", "src")),
     ),

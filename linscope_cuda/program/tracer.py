@@ -130,7 +130,7 @@ class Tracer(TorchDispatchMode):
         """Is told every operator before it runs."""
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        kwargs = kwargs or {}
+        func, kwargs = _spelled(func, kwargs or {})
         self.on_operator(func, args)
         if self.paused:
             return func(*args, **kwargs)
@@ -278,6 +278,22 @@ class Tracer(TorchDispatchMode):
         return result
 
 
+# What says nothing of the memory that its results share with its argument.
+_SAFE = {
+    aten.unsafe_split.Tensor: aten.split.Tensor,
+    aten.unsafe_split_with_sizes.default: aten.split_with_sizes.default,
+}
+
+
+def _spelled(func: Any, kwargs: dict) -> tuple[Any, dict]:
+    """An operator as one that does the same, of which more is known."""
+    if func is aten.scatter.reduce and kwargs.get("reduce") == "add":
+        return aten.scatter_add.default, {}
+    if func is aten.scatter_.reduce and kwargs.get("reduce") == "add":
+        return aten.scatter_add_.default, {}
+    return _SAFE.get(func, func), kwargs
+
+
 @cache
 def _written(func: Any) -> tuple[bool, ...]:
     """Which arguments an operator writes into."""
@@ -318,7 +334,10 @@ def _dtype(function: Any, args: tuple, kwargs: dict) -> torch.dtype:
     return function(*substituted(args, shadow), **substituted(kwargs, shadow)).dtype
 
 
-_TWINS = {aten.transpose_.default: aten.transpose.int}
+_TWINS = {
+    aten.transpose_.default: aten.transpose.int,
+    aten.ldexp_.default: aten.ldexp.Tensor,
+}
 
 
 def _twin(func) -> Any:

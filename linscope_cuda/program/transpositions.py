@@ -185,8 +185,8 @@ def _select_backward(writer: Writer, step: Step, u: Value, live: IsLive):
 def _total(writer: Writer, step: Step, u: Value, live: IsLive):
     """sum and mean, of all or of some dimensions."""
     x = step.args[0]
-    dims = [d % len(x.shape) for d in (step.args[1] or ())] if len(step.args) > 1 else []
-    dims = dims or list(range(len(x.shape)))
+    given = step.args[1] if len(step.args) > 1 and x.shape else None
+    dims = [d % len(x.shape) for d in given or range(len(x.shape))]
     kept = [1 if i in dims else n for i, n in enumerate(x.shape)]
     u = writer.cast(u, x.dtype)
     if u.shape != tuple(kept):

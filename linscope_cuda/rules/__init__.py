@@ -2,7 +2,17 @@
 own arguments; what it gets from `freeze` is a decision, what else it does must be linear.
 """
 
-from .entry import Entry, Fused, Places, Rule, UnscopedOperation
-from .table import RULES, register_rule
+from .entry import Entry, Fused, Places, Role, Rule, UnscopedOperation
+from .table import NAMED, RULES, register_rule
 
-__all__ = ["RULES", "Entry", "Fused", "Places", "Rule", "UnscopedOperation", "register_rule"]
+__all__ = [
+    "NAMED",
+    "RULES",
+    "Entry",
+    "Fused",
+    "Places",
+    "Role",
+    "Rule",
+    "UnscopedOperation",
+    "register_rule",
+]

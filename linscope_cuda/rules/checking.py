@@ -52,7 +52,7 @@ def _tensor_mismatch(name: str, have: Tensor, want: Tensor, any_width: bool) -> 
 def beyond(given: dict[str, Any], taken: dict[str, Any]) -> str | None:
     """Whole numbers outside of those taken anew: what else they may be is not known here."""
     for name, want in taken.items():
-        if isinstance(want, Tensor) and not want.is_floating_point() and want.numel():
+        if isinstance(want, Tensor) and want.dtype in _WHOLE and want.numel():
             wrong = outside(name, given[name], int(want.min()), int(want.max()))
             if wrong:
                 return wrong

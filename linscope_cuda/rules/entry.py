@@ -6,6 +6,7 @@ import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from enum import Enum
 from functools import partial
 from typing import Any
 
@@ -65,6 +66,15 @@ def unfrozen(rule: Rule) -> Callable[..., Any]:
     return partial(rule, lambda decide, *args: decide(*args))
 
 
+class Role(Enum):
+    """What a function's result is to a product with another activation."""
+
+    GATE = "a share, meant to be multiplied with"
+    ACTIVATION = "a value that was decided on: the gate beside one that was not"
+    THROUGH = "what its input is"
+    PRODUCT = "neither, of two activations; of one, as c / x, a value that was decided on"
+
+
 @dataclass(frozen=True)
 class Entry:
     """The rule of a function, and the rules that take its place under some policies.
@@ -73,8 +83,8 @@ class Entry:
     rule is taken there, unless it `is_derivative`: with torch's own choice at corners and ties, or
     made of functions that are expanded in turn.
     `anywhere`: the rule takes the network's input in any of its arguments, not in the first alone.
-    `inplace_at` is the position of the function's `inplace` argument, if it has one; `is_gate`: its
-    result is meant to be multiplied with.
+    `inplace_at` is the position of the function's `inplace` argument, if it has one; `role` is what
+    its result is to a product.
     """
 
     rule: Rule
@@ -83,7 +93,7 @@ class Entry:
     is_derivative: bool = False
     anywhere: bool = False
     inplace_at: int | None = None
-    is_gate: bool = False
+    role: Role = Role.THROUGH
 
     def under(self, policy: str, elsewhere: bool) -> Rule:
         """The rule for a call; `elsewhere`: other arguments than its first depend on the input."""

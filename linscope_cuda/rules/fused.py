@@ -12,7 +12,7 @@ from torch import Tensor
 from ..operators import functions as ops
 from ..operators.reference import is_channels_last
 from .checking import outside
-from .entry import Decision, Fused, UnscopedOperation
+from .entry import Decision, Fused
 
 
 def _order_fault(given: Decision, input: Tensor) -> str | None:
@@ -116,8 +116,6 @@ class MaxPool2d(Fused):
         ceil_mode=False,
         return_indices=False,
     ):
-        if return_indices:
-            raise UnscopedOperation("max_pool2d with return_indices has no rule")
         y, winners = ops.max_pool2d_scope(
             input, references, kernel_size, stride, padding, dilation, ceil_mode
         )

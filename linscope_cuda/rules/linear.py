@@ -108,8 +108,10 @@ _TABLE: list[tuple[Linear, list[Any]]] = [
         [torch.cat, torch.concat, torch.concatenate, torch.stack]
         + [torch.hstack, torch.vstack, torch.dstack, torch.column_stack, torch.row_stack],
     ),
-    (Linear(at=_ALL), [torch.block_diag]),
-    (Linear(alone=True), _methods("atleast_2d", "atleast_3d")),
+    (Linear(at=_ALL), [torch.block_diag, torch.broadcast_tensors, torch.cartesian_prod]),
+    (Linear(at=_ALL), [torch.atleast_1d, torch.atleast_2d, torch.atleast_3d, torch.meshgrid]),
+    (Linear(at=_ALL), [torch.functional.block_diag, torch.functional.cartesian_prod]),
+    (Linear(at=(0, 1)), [torch.complex]),
     (Linear(at=(0, 3, 4)), _methods("diff")),
     (Linear(at=(1, 2)), [torch.where]),
     (Linear(at=(0, 2)), [Tensor.where]),
@@ -118,7 +120,10 @@ _TABLE: list[tuple[Linear, list[Any]]] = [
     (Linear(at=(0, 2)), [Tensor.__setitem__, *_methods("masked_fill", "masked_scatter")]),
     (Linear(at=(0, 2)), _methods("index_put")),
     (Linear(at=(0, 1)), [Tensor.copy_]),
-    (Linear(at=(0, 1)), _methods("slice_scatter", "select_scatter", "diagonal_scatter")),
+    (
+        Linear(at=(0, 1)),
+        _methods("slice_scatter", "select_scatter", "diagonal_scatter"),
+    ),
     (
         Linear(at=(0, 3)),
         _methods("index_add", "index_copy", "index_fill", "scatter", "scatter_add"),
@@ -133,7 +138,13 @@ _TABLE: list[tuple[Linear, list[Any]]] = [
             *("contiguous", "chunk", "split", "tensor_split", "unbind", "narrow", "select"),
             *("split_with_sizes", "select_copy", "hsplit", "vsplit", "dsplit", "ravel"),
             *("roll", "flip", "fliplr", "flipud", "rot90", "unfold", "cumsum", "sum", "mean"),
-            *("trace", "diagonal", "diag", "diag_embed", "tril", "triu"),
+            *("trace", "diagonal", "diag", "diag_embed", "diagflat", "tril", "triu"),
+            *("alias_copy", "as_strided_copy", "detach_copy", "diagonal_copy", "expand_copy"),
+            *("permute_copy", "split_copy", "split_with_sizes_copy", "squeeze_copy", "t_copy"),
+            *("transpose_copy", "unbind_copy", "unfold_copy", "unsqueeze_copy", "view_copy"),
+            *("view_as_real_copy", "view_as_complex_copy", "sum_to_size", "unsafe_chunk"),
+            *("unsafe_split", "unsafe_split_with_sizes", "swapaxes", "deg2rad", "rad2deg"),
+            *("cumulative_trapezoid", "gradient", "ldexp"),
             *("neg", "negative", "positive", "__neg__", "__pos__", "trapezoid", "trapz"),
             *("to", "float", "double", "half", "bfloat16", "type_as", "type", "cpu", "cuda"),
             *("detach", "alias", "broadcast_to"),
@@ -148,13 +159,18 @@ _TABLE: list[tuple[Linear, list[Any]]] = [
         + _functionals("avg_pool1d", "avg_pool2d", "avg_pool3d", "grid_sample", "affine_grid")
         + _functionals("adaptive_avg_pool1d", "adaptive_avg_pool2d", "adaptive_avg_pool3d")
         + _functionals("max_unpool1d", "max_unpool2d", "max_unpool3d", "native_channel_shuffle")
-        + [getattr(torch.fft, name) for name in torch.fft.__all__ if "freq" not in name],
+        + _functionals("constant_pad_nd", "grid_sampler", "grid_sampler_2d", "grid_sampler_3d")
+        + [torch.linalg.diagonal, *_methods("cdouble", "cfloat", "chalf", "slice_inverse")]
+        + [
+            getattr(torch.fft, name) for name in dir(torch.fft) if name.rstrip("2n").endswith("fft")
+        ],
     ),
     # Products with constants.
     (
         _PRODUCT,
         _methods("mul", "multiply", "matmul", "bmm", "mm", "mv", "tensordot", "dot", "inner")
-        + _methods("outer", "ger", "kron", "vdot", "cross")
+        + _methods("outer", "ger", "kron", "vdot", "cross", "chain_matmul")
+        + [torch.linalg.cross, torch.linalg.vecdot, torch.linalg.matmul, Tensor.dot]
         + [Tensor.__mul__, Tensor.__rmul__, Tensor.__imul__, Tensor.__matmul__]
         + [Tensor.__rmatmul__],
     ),
@@ -165,6 +181,15 @@ _TABLE: list[tuple[Linear, list[Any]]] = [
         Linear(),
         _methods("div", "divide", "true_divide") + [Tensor.__truediv__, Tensor.__itruediv__],
     ),
+    # Solutions of linear equations, their matrix a constant.
+    (
+        Linear(at=(1,)),
+        [torch.linalg.solve, torch.linalg.solve_ex, torch.linalg.solve_triangular]
+        + [torch.linalg.tensorsolve],
+    ),
+    (Linear(), _methods("cholesky_solve", "lu_solve")),
+    (Linear(at=(2,)), [torch.linalg.lu_solve, torch.linalg.ldl_solve]),
+    (Linear(at=(0, 1), one=True), [torch.sparse.mm]),
     (
         Linear(at=(0, 1, 2), one=True),
         _methods("addmm", "baddbmm", "addbmm", "addmv", "addr", "addcmul"),
@@ -181,6 +206,15 @@ LINEAR: dict[Any, Linear] = {
     function: entry for entry, functions in _TABLE for function in functions
 }
 
+
+# Mix what they are given by weights: what comes out was not decided on.
+LAYERS: set[Any] = {
+    *(F.linear, F.bilinear, torch.bilinear, torch.conv_tbc, torch.einsum, torch.tensordot),
+    *_functionals("conv1d", "conv2d", "conv3d"),
+    *_functionals("conv_transpose1d", "conv_transpose2d", "conv_transpose3d"),
+    *_methods("matmul", "bmm", "mm", "mv", "addmm", "addmv", "baddbmm", "addbmm"),
+    *(Tensor.__matmul__, Tensor.__rmatmul__, torch.sparse.mm),
+}
 
 # Take from their second argument its shape or type alone.
 LIKE: set[Any] = {Tensor.expand_as, Tensor.view_as, Tensor.reshape_as, Tensor.type_as}

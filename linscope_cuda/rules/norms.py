@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from .taylor import Reduction
 
 
 def _wide(x: Tensor) -> Tensor:
@@ -103,3 +107,71 @@ def log_softmax(freeze, input, dim=None, _stacklevel=3, dtype=None):
     """x minus the logarithm of the reference's sum."""
     x = input if dtype is None else input.to(dtype)
     return x - freeze(lambda x: x.logsumexp(_dim(x, dim), keepdim=True), x)
+
+
+class Norm:
+    """A norm, which goes with its input: the weights that x0 leads to. Norms of order 0 count."""
+
+    def __init__(self, function: Callable[..., Tensor], dims: tuple[int, ...] | None = None):
+        self.function, self.weighted = function, Reduction(function, 1, 1, 2, dims)
+
+    def __call__(self, freeze, input, *args, **kwargs):
+        order = args[0] if args else kwargs.get("p", kwargs.get("ord"))
+        if order == 0:
+            return freeze(lambda x: self.function(x, *args, **kwargs), input)
+        return self.weighted(freeze, input, *args, **kwargs)
+
+
+def renorm(freeze, input, p, dim, maxnorm):
+    dims = [d for d in range(input.dim()) if d != dim % input.dim()]
+
+    def scale(x: Tensor) -> Tensor:
+        norm = torch.linalg.vector_norm(x, p, dims, keepdim=True)
+        return torch.where(norm > maxnorm, maxnorm / (norm + 1e-7), 1)
+
+    return input * freeze(scale, input)
+
+
+def std(freeze, input, *args, **kwargs):
+    return torch.sqrt(torch.var(input, *args, **kwargs))
+
+
+def with_mean(spread: Callable[..., Tensor]):
+    """The rule of var_mean and std_mean."""
+
+    def rule(freeze, input, *args, **kwargs):
+        dim = kwargs.get("dim", args[0] if args and not isinstance(args[0], bool) else None)
+        keepdim = kwargs.get("keepdim", len(args) > 2 and args[2])
+        return spread(input, *args, **kwargs), input.mean(dim, keepdim)
+
+    return rule
+
+
+def cosine_similarity(freeze, x1, x2, dim=1, eps=1e-8):
+    """The product of both, each over the norm that x0 gives it."""
+    x1, x2 = torch.broadcast_tensors(x1, x2)
+
+    def scaled(x: Tensor) -> Tensor:
+        def scale(x: Tensor) -> Tensor:
+            return 1 / torch.linalg.vector_norm(x, 2, dim, keepdim=True).clamp_min(eps)
+
+        return x * (freeze(scale, x) if freeze.is_probe(x) else scale(x))
+
+    return (scaled(x1) * scaled(x2)).sum(dim)
+
+
+def pairwise_distance(freeze, x1, x2, p=2.0, eps=1e-6, keepdim=False):
+    return torch.linalg.vector_norm(x1 - x2 + eps, p, -1, keepdim)
+
+
+def dist(freeze, input, other, p=2):
+    return torch.linalg.vector_norm(input - other, p)
+
+
+def cdist(freeze, x1, x2, p=2.0, compute_mode=None):
+    return torch.linalg.vector_norm(x1.unsqueeze(-2) - x2.unsqueeze(-3), p, -1)
+
+
+def pdist(freeze, input, p=2.0):
+    first, second = torch.triu_indices(len(input), len(input), 1, device=input.device)
+    return torch.linalg.vector_norm(input[first] - input[second], p, -1)

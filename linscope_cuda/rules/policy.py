@@ -12,8 +12,9 @@ from torch.overrides import resolve_name
 from ..files import fields
 
 POLICIES = ("paper", "paper-literal", "centered", "taylor")
-FACTORS = ("first", "second")
-_FIELDS = {"default": str, "functions": dict, "modules": dict, "factors": dict}
+FACTORS = ("first", "second", "half")
+PRODUCTS = ("half", "refuse")
+_FIELDS = {"default": str, "functions": dict, "modules": dict, "factors": dict, "products": str}
 
 
 @cache  # torch looks names up slowly
@@ -33,8 +34,9 @@ class Policy:
 
     `functions` maps torch functions or their names, `modules` patterns of module paths ("body.*"),
     to one of these; a module's choice goes before a function's. `factors` maps patterns of module
-    paths to "first" or "second": which factor of a product of two activations is frozen there.
-    ValueError for an unknown choice.
+    paths to "first", "second" or "half": which factor of a product of two activations is frozen
+    there, or each for half of it. `products` says what becomes of those of which neither is the
+    gate: "half", or "refuse". ValueError for an unknown choice.
 
     >>> ls.Policy("paper", functions={torch.sigmoid: "taylor"}, modules={"tail.*": "centered"})
     """
@@ -45,6 +47,7 @@ class Policy:
         functions: Mapping[Callable | str, str] | None = None,
         modules: Mapping[str, str] | None = None,
         factors: Mapping[str, str] | None = None,
+        products: str = "half",
     ):
         self.default = default
         self.functions = {
@@ -52,12 +55,15 @@ class Policy:
         }
         self.modules = dict(modules or {})
         self.factors = dict(factors or {})
+        self.products = products
         for choice in (default, *self.functions.values(), *self.modules.values()):
             if choice not in POLICIES:
                 raise ValueError(f"policy wants one of {', '.join(POLICIES)}, was given {choice!r}")
         for factor in self.factors.values():
             if factor not in FACTORS:
                 raise ValueError(f"a factor is one of {', '.join(FACTORS)}, was given {factor!r}")
+        if products not in PRODUCTS:
+            raise ValueError(f"products wants one of {', '.join(PRODUCTS)}, was given {products!r}")
 
     def to_json(self) -> dict[str, Any]:
         """The arguments of an equal policy."""
@@ -89,6 +95,7 @@ class Policy:
     def __repr__(self) -> str:
         choices = {"functions": self.functions, "modules": self.modules, "factors": self.factors}
         given = "".join(f", {name}={choice}" for name, choice in choices.items() if choice)
+        given += f", products={self.products!r}" if self.products != "half" else ""
         return f"Policy({self.default!r}{given})"
 
 

@@ -8,12 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .entry import Places, UnscopedOperation
-
-
-def _no_indices(return_indices: bool) -> None:
-    if return_indices:
-        raise UnscopedOperation("pooling with return_indices has no rule")
+from .entry import Places
 
 
 def _spread(value, dims: int) -> list:
@@ -21,35 +16,59 @@ def _spread(value, dims: int) -> list:
     return values * dims if len(values) == 1 else values
 
 
-def max_pool1d(
-    freeze,
-    input,
-    kernel_size,
-    stride=None,
-    padding=0,
-    dilation=1,
-    ceil_mode=False,
-    return_indices=False,
-):
-    _no_indices(return_indices)
-    k, s, p, d = (_spread(v, 1)[0] for v in (kernel_size, stride or kernel_size, padding, dilation))
+class MaxPool:
+    """Max pooling over 1 or 3 dimensions, and over any with its indices, which are a decision.
+
+    `pool` is torch's, that returns both.
+    """
+
+    def __init__(self, pool: Callable, dims: int, with_indices: bool = False):
+        self.pool, self.dims, self.with_indices = pool, dims, with_indices
+
+    def __call__(
+        self,
+        freeze,
+        input,
+        kernel_size,
+        stride=None,
+        padding=0,
+        dilation=1,
+        ceil_mode=False,
+        return_indices=False,
+    ):
+        window = kernel_size, stride or kernel_size, padding, dilation
+        if return_indices or self.with_indices or input.dim() == self.dims + 1:
+            return self._gathered(freeze, input, *window, ceil_mode, return_indices)
+        if self.dims == 2:
+            return F.max_pool2d(input, *window, ceil_mode)
+        return (_max_pool1d if self.dims == 1 else _max_pool3d)(input, *window, ceil_mode)
+
+    def _gathered(self, freeze, input, kernel, stride, padding, dilation, ceil_mode, indices):
+        def winners(x: Tensor) -> Tensor:
+            return self.pool(x, kernel, stride, padding, dilation, ceil_mode)[1]
+
+        y, at = gathered(freeze, input, winners, self.dims)
+        return (y, at) if indices or self.with_indices else y
+
+
+def gathered(
+    freeze, input: Tensor, winners: Callable[[Tensor], Tensor], dims: int
+) -> tuple[Tensor, Tensor]:
+    """What a pool takes from the last `dims` dimensions, and where: indices into these, flat."""
+    flat = input.flatten(-dims)
+    at = freeze(Places(winners, flat.shape[-1]), input)
+    return flat.gather(-1, at.flatten(-dims)).unflatten(-1, at.shape[-dims:]), at
+
+
+def _max_pool1d(input, kernel_size, stride, padding, dilation, ceil_mode):
+    k, s, p, d = (_spread(v, 1)[0] for v in (kernel_size, stride, padding, dilation))
     image = input.unsqueeze(-2)
     return F.max_pool2d(image, (1, k), (1, s), (0, p), (1, d), ceil_mode).squeeze(-2)
 
 
-def max_pool3d(
-    freeze,
-    input,
-    kernel_size,
-    stride=None,
-    padding=0,
-    dilation=1,
-    ceil_mode=False,
-    return_indices=False,
-):
+def _max_pool3d(input, kernel_size, stride, padding, dilation, ceil_mode):
     """Over height and width of each slice, then over depth: the same winners, also of ties."""
-    _no_indices(return_indices)
-    k, s, p, d = (_spread(v, 3) for v in (kernel_size, stride or kernel_size, padding, dilation))
+    k, s, p, d = (_spread(v, 3) for v in (kernel_size, stride, padding, dilation))
     slices = input.flatten(1, 2)
     slices = F.max_pool2d(slices, k[1:], s[1:], p[1:], d[1:], ceil_mode)
     height, width = slices.shape[2:]
@@ -66,12 +85,11 @@ class AdaptiveMaxPool:
         self.dims = dims
 
     def __call__(self, freeze, input, output_size, return_indices=False):
-        _no_indices(return_indices)
-        flat = input.flatten(-self.dims)
-        decide = Places(lambda x: self.pool(x, output_size, return_indices=True)[1], flat.shape[-1])
-        winners = freeze(decide, input)
-        y = flat.gather(-1, winners.flatten(-self.dims))
-        return y.unflatten(-1, winners.shape[-self.dims :])
+        def winners(x: Tensor) -> Tensor:
+            return self.pool(x, output_size, return_indices=True)[1]
+
+        y, at = gathered(freeze, input, winners, self.dims)
+        return (y, at) if return_indices else y
 
 
 def lp_pool1d(freeze, input, norm_type, kernel_size, stride=None, ceil_mode=False):
@@ -111,7 +129,8 @@ class Selection:
     """Entries that the reference's values choose along a dimension: max, median, sort, topk ...
 
     `function` is torch's; it takes the dimension at position `dim_at` and returns (values,
-    indices). `pairwise` is what it does with two tensors.
+    indices); without one, where there is no `default`, it gives a single value. `pairwise` is what
+    it does with two tensors.
     """
 
     def __init__(
@@ -130,16 +149,35 @@ class Selection:
         given = [*args, *kwargs.values()]
         if self.pairwise and given and isinstance(given[0], Tensor):
             return self.pairwise(input, given[0])
+        if not given and self.default is None:
+            return self._of_all(freeze, input)
         at = self.dim_at - 1
         dim = kwargs.get("dim", args[at] if at < len(args) else self.default)
-        if dim is None or input.dim() == 0 or dim % input.dim() == 0:
-            raise UnscopedOperation("it chooses among the samples of a batch; name another dim")
+        freeze.require_apart(input, [dim])
+        if input.dim() == 0:
+            input = input.reshape(1)
+            values, indices = self(freeze, input, *args, **kwargs)
+            return _named(self.function, values.reshape(()), indices.reshape(()))
         decide = Places(lambda x: self.function(x, *args, **kwargs)[1], input.shape[dim])
         indices = freeze(decide, input)
         kept = indices if indices.dim() == input.dim() else indices.unsqueeze(dim)
         values = input.gather(dim, kept)
         values = values if kept is indices else values.squeeze(dim)
-        return getattr(torch.return_types, self.function.__name__)((values, indices))
+        return _named(self.function, values, indices)
+
+    def _of_all(self, freeze, input):
+        """The mean of those that are equal to the value, as torch's derivative has it."""
+        freeze.require_apart(input, range(input.dim()))
+
+        def shares(x: Tensor) -> Tensor:
+            chosen = x == self.function(x)
+            return chosen / chosen.sum()
+
+        return (input * freeze(shares, input)).sum()
+
+
+def _named(function: Callable, values: Tensor, indices: Tensor) -> tuple:
+    return getattr(torch.return_types, function.__name__)((values, indices))
 
 
 def amax(freeze, input, dim=(), keepdim=False):
@@ -150,15 +188,32 @@ def amin(freeze, input, dim=(), keepdim=False):
     return _extreme(freeze, torch.argmin, input, dim, keepdim)
 
 
+def aminmax(freeze, input, *, dim=None, keepdim=False):
+    dims = () if dim is None else dim
+    least, most = (f(freeze, input, dims, keepdim) for f in (amin, amax))
+    return torch.return_types.aminmax((least, most))
+
+
+def msort(freeze, input):
+    return torch.sort(input, dim=0)[0]
+
+
 def nansum(freeze, input, dim=None, keepdim=False, *, dtype=None):
     return torch.where(freeze(torch.isnan, input), 0, input).sum(dim, keepdim, dtype=dtype)
 
 
+def nanmean(freeze, input, dim=None, keepdim=False, *, dtype=None):
+    there = freeze(lambda x: ~torch.isnan(x), input)
+    count = there.sum(dim, keepdim)
+    return torch.nansum(input, dim, keepdim, dtype=dtype) / count
+
+
 def _extreme(freeze, winner: Callable, input: Tensor, dim, keepdim: bool) -> Tensor:
+    if input.dim() == 0:
+        return input.clone()
     given = [dim] if isinstance(dim, int) else dim
-    dims = sorted(d % input.dim() for d in given) if input.dim() else []
-    if not dims or dims[0] == 0:
-        raise UnscopedOperation("it chooses among the samples of a batch; name other dims")
+    dims = sorted(d % input.dim() for d in given) or list(range(input.dim()))
+    freeze.require_apart(input, dims)
     last = tuple(range(-len(dims), 0))
     flat = input.movedim(dims, last).flatten(-len(dims))
     decide = Places(lambda x: winner(x, -1, keepdim=True), flat.shape[-1])

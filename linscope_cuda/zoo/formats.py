@@ -12,8 +12,16 @@ from torch import Tensor
 State = dict[str, Tensor]
 
 
+# Where training code keeps a model's weights; averaged ones are those that are published.
+_CONTAINERS = ("params_ema", "ema_state_dict", "state_dict_ema", "params", "state_dict")
+_CONTAINERS += ("model_state_dict", "model_state", "model", "generator", "net_g", "netG", "net")
+_CONTAINERS += ("weights", "module", "ema")
+
+
 def torch_state(data: bytes) -> State:
-    """A state dict that torch.save wrote; ValueError when it holds anything but tensors."""
+    """A state dict that torch.save wrote, also within a checkpoint of training code; ValueError,
+    which names what was found, when there is none.
+    """
     try:
         state = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
     except MemoryError:
@@ -21,9 +29,27 @@ def torch_state(data: bytes) -> State:
     # Of a damaged or foreign file the unpickler makes nearly any exception.
     except Exception as error:
         raise ValueError("this is no file of tensors that torch.save wrote") from error
-    if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
-        raise ValueError("this file of torch.save holds other things than tensors by name")
-    return dict(state)
+    found = _contained(state)
+    if found is None:
+        raise ValueError(f"this file of torch.save holds no tensors by name: {_described(state)}")
+    return found
+
+
+def _contained(state: object) -> State | None:
+    """The tensors by name in a state dict, or in what is put around one."""
+    if not isinstance(state, dict):
+        return None
+    if state and all(isinstance(k, str) and isinstance(v, Tensor) for k, v in state.items()):
+        return dict(state)
+    inner = (_contained(state[key]) for key in _CONTAINERS if key in state)
+    return next((found for found in inner if found is not None), None)
+
+
+def _described(state: object) -> str:
+    if not isinstance(state, dict):
+        return f"a {type(state).__name__}"
+    keys = ", ".join(str(key) for key in list(state)[:6])
+    return f"its keys are {keys}{' ...' if len(state) > 6 else ''}" if state else "it is empty"
 
 
 def keras_arrays(data: bytes) -> State:

@@ -1,5 +1,6 @@
 """From a network's name to the network: who knows which names."""
 
+import os
 from collections.abc import Callable
 
 from . import own, state_files, torchvision_models
@@ -22,7 +23,7 @@ def names() -> list[str]:
     return list(NETWORKS)
 
 
-def load(name: str) -> Network:
+def load(name: str | os.PathLike) -> Network:
     """The network `name` in eval mode on the CPU, with its preprocessing.
 
     - one of `names()`: "pixelshuffle4_x3" is bundled; trained ones are fetched once by pip into
@@ -30,7 +31,8 @@ def load(name: str) -> Network:
     - "style26/7": style 7 of style26, 0 ... 25;
     - "torchvision/resnet18", with the weights that the user has downloaded, or
       "torchvision/resnet18-random";
-    - "weights.pt", .pth or .safetensors: EDSR, CycleGAN or PixelShuffle-4 (`load_state_file`);
+    - "weights.pt", .pth, .safetensors or another file: EDSR, CycleGAN or PixelShuffle-4
+      (`load_state_file`);
     - "package.module:function", which returns an nn.Module, or a `Network`.
 
     ValueError for an unknown name and for a user's network or file that is none; OSErrors:
@@ -40,12 +42,13 @@ def load(name: str) -> Network:
     >>> load("pixelshuffle4_x3").preprocess
     Preprocess: RGB in [0, 1], at the picture's own size
     """
+    name = os.fspath(name)
     if name in NETWORKS:
         return NETWORKS[name]()
     family, _, member = name.partition("/")
     if member and family in _FAMILIES:
         return _FAMILIES[family](member)
-    if name.endswith(state_files.SUFFIXES):
+    if state_files.is_file_name(name):
         return state_files.load(name)
     if ":" in name:
         return own.load(name)
@@ -71,7 +74,7 @@ def weights_of(name: str) -> str:
         return "cached" if network.wheel.is_cached() else "not fetched yet"
     if network is not None:
         return "bundled"
-    if name.endswith(state_files.SUFFIXES) or ":" in name:
+    if state_files.is_file_name(name) or ":" in name:
         return "the user's own"
     raise _unknown(name)
 

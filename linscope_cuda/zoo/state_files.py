@@ -5,7 +5,7 @@ Which of them, and how large, is read off the names and shapes: the files say no
 
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import safetensors
@@ -18,14 +18,18 @@ from .networks import DIV2K_MEAN, EDSR, CycleGAN, PixelShuffle4
 from .preprocess import Preprocess
 from .seeded import seeded
 
-SUFFIXES = (".pt", ".pth", ".safetensors")
+SUFFIXES = (".pt", ".pth", ".bin", ".ckpt", ".tar", ".safetensors")
+
+# What wrappers put before every name, in any order.
+_PREFIXES = ("module.", "_orig_mod.", "model.", "net.", "netG.", "net_g.", "generator.")
 
 # The authors scale the residuals of their model of 256 features, and of no smaller one.
 _SCALED_FEATURES, _RESIDUAL_SCALE = 256, 0.1
 
 
 def load(path: str | Path, residual_scale: float | None = None) -> Network:
-    """The network whose weights the file `path` holds: torch.save's (.pt, .pth) or safetensors.
+    """The network whose weights the file `path` holds: torch.save's (.pt, .pth, .bin, .ckpt,
+    .pth.tar) or safetensors, alone or within a checkpoint of training code.
 
     The key names are those of sanghyun-son's EDSR-PyTorch, junyanz's CycleGAN (generators) or the
     tutorials' four-layer sub-pixel network. `residual_scale` of an EDSR is not in its file: None
@@ -40,7 +44,7 @@ def load(path: str | Path, residual_scale: float | None = None) -> Network:
         raise FileNotFoundError(f"there is no file {str(path)!r} to read weights from")
     try:
         state = _read(path)
-        kind, build = _recognised(state)
+        kind, build, state = _recognised(state)
     except ValueError as error:
         raise ValueError(f"cannot use {str(path)!r}: {error}") from error
     try:
@@ -55,26 +59,38 @@ def load(path: str | Path, residual_scale: float | None = None) -> Network:
 
 
 def _read(path: Path) -> State:
-    if path.suffix == ".safetensors":
+    if path.suffix.lower() == ".safetensors":
         try:
             state = safetensors.torch.load(path.read_bytes())
         except safetensors.SafetensorError as error:
             raise ValueError(f"this is no whole safetensors file ({error})") from error
     else:
         state = torch_state(path.read_bytes())
-    # What DataParallel puts before every name.
-    if state and all(key.startswith("module.") for key in state):
-        state = {key.removeprefix("module."): value for key, value in state.items()}
     return {key: value.float() for key, value in state.items()}
+
+
+def is_file_name(name: str) -> bool:
+    """Whether a name is that of a file: by its suffix, or as there is one."""
+    return name.lower().endswith(SUFFIXES) or Path(name).expanduser().is_file()
+
+
+def _unwrapped(state: State) -> Iterator[State]:
+    """A state, and the same without what wrappers put before all of its names."""
+    yield state
+    for prefix in _PREFIXES:
+        if state and all(key.startswith(prefix) for key in state):
+            yield from _unwrapped({key.removeprefix(prefix): v for key, v in state.items()})
 
 
 _Build = Callable[[State, float | None], tuple[nn.Module, Preprocess, str]]
 
 
-def _recognised(state: State) -> tuple[str, _Build]:
-    for kind, (keys, build) in _KINDS.items():
-        if all(key in state for key in keys):
-            return kind, build
+def _recognised(state: State) -> tuple[str, _Build, State]:
+    """What a state is of, who builds that, and the state by the names that its authors gave."""
+    for named in _unwrapped(state):
+        for kind, (keys, build) in _KINDS.items():
+            if all(key in named for key in keys):
+                return kind, build, named
     known = ", ".join(f"{kind} ({', '.join(keys)})" for kind, (keys, _) in _KINDS.items())
     found = ", ".join(list(state)[:3]) or "none"
     raise ValueError(f"its names ({found} ...) are those of no network known here: {known}")

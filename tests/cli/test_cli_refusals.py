@@ -23,7 +23,7 @@ def unreachable():
 
 
 def no_rule(x):
-    return torch.cumprod(x, 3)
+    return torch.special.bessel_j0(x)
 
 
 def impostor(x):
@@ -167,7 +167,7 @@ def test_bad_input_is_one_sentence_and_changes_nothing(
 def test_networks_that_cannot_be_frozen_are_refused_with_the_call(command, here, capsys):
     kind = "_scores" if command in ("ledger", "votes") else ""
     said = refused(run(command, "--model", f"no_rule{kind}"), here, capsys)
-    assert f"no_rule{kind} cannot be frozen: " in said and "cumprod" in said
+    assert f"no_rule{kind} cannot be frozen: " in said and "bessel_j0" in said
     said = refused(run(command, "--model", f"impostor{kind}"), here, capsys)
     assert (
         f"impostor{kind} cannot be frozen: y of x0 - 1.5 a, re-enacted = y0 - 1.5 F a fails by"

@@ -105,7 +105,7 @@ class Wrong(ls.MatrixFreeOperator):
         super().__init__(op.input_shape, op.output_shape, op.dtype, op.device)
         self.op, self._transposed = op, transpose
         self.x0, self.output, self.residual = op.x0, op.output, op.residual
-        self.policy, self.storage = op.policy, op.storage
+        self.policy, self.storage, self.narrowest = op.policy, op.storage, op.narrowest
         self.plain, self.reenact = op.plain, op.reenact
 
     def _matmat(self, x):
@@ -317,12 +317,14 @@ class ByX(nn.Module):
         return F.layer_norm(x, (4,), x.mean(1)[0])[0] if len(x) == 1 else x[0]
 
 
-def test_a_shape_is_not_broadcast_away():
-    x0 = torch.randn(1, 3, 4).double()
-    with pytest.raises((ls.UnscopedOperation, ls.CertificateError, ValueError)):
-        ls.LinearInterpreter(ByX(), x0, "taylor")
-    with pytest.raises(ValueError, match="samples for one"):
-        ls.LinearInterpreter(ByX(), x0, "taylor", check=False)
+def test_a_model_written_for_one_sample_gives_one_without_a_batch():
+    x0, v = torch.randn(1, 3, 4).double(), torch.randn(3, 3, 4).double()
+    op = ls.LinearInterpreter(ByX(), x0, "taylor")
+    J = torch.autograd.functional.jacobian(lambda x: ByX()(x[None]), x0[0])
+    assert op.output_shape == (3, 4)
+    torch.testing.assert_close(op.filter(v), torch.einsum("abij,kij->kab", J, v))
+    with pytest.raises(ls.UnscopedOperation, match="written for one"):
+        ls.LinearInterpreter(ByX(), x0, "taylor", storage="none", check=False).filter(v)
 
 
 def test_a_rule_of_the_wrong_shape_is_refused():

@@ -228,7 +228,7 @@ def shorter(header, tensors):
 CONVOLUTION = "aten.convolution.default"
 
 REFUSED = {
-    "another version": (edit("format", 2), "no program of this version"),
+    "another version": (edit("format", 1), "no program of this version"),
     "no policy": (edit("policy", "default", "mine"), "policy wants one of"),
     "calls": (edit("calls", [1]), "calls are no names"),
     "a part too many": (edit("more", 1), "the header wants"),

@@ -226,6 +226,47 @@ def test_names_of_data_parallel_and_half_precision_are_read(tmp_path: Path):
     assert same(network.model, {key: value.float() for key, value in state.items()})
 
 
+@pytest.mark.parametrize(
+    "name", ["a.bin", "a.PTH", "a.ckpt", "a.pth.tar", "latest", "a.SafeTensors"]
+)
+@pytest.mark.parametrize("prefix", ["_orig_mod.module.", "generator.", "model.", "module.net."])
+def test_names_are_read_through_wrappers_from_files_of_any_name(tmp_path, name: str, prefix: str):
+    state = networks.CycleGAN(blocks=1, features=4).state_dict()
+    file = safetensors.torch.save if name.lower().endswith("s") else weight_files.of_torch
+    path = tmp_path / name
+    path.write_bytes(file({f"{prefix}{key}": value for key, value in state.items()}))
+    for given in (path, str(path)):
+        assert same(zoo.load(given).model, state)
+        assert zoo.weights_of(str(given)) == "the user's own"
+
+
+@pytest.mark.parametrize(
+    "container",
+    [
+        lambda state: {"state_dict": state, "epoch": 3, "optimizer": {"lr": 0.1}},
+        lambda state: {"params": {k: 0 * v for k, v in state.items()}, "params_ema": state},
+        lambda state: {"model": {"state_dict": state}, "iteration": 5},
+    ],
+)
+def test_weights_are_found_in_checkpoints_of_training_code(tmp_path: Path, container):
+    state = networks.EDSR(1, 4, 2).state_dict()
+    path = tmp_path / "last.ckpt"
+    path.write_bytes(weight_files.of_torch(container(state)))
+    assert same(zoo.load(path).model, state)
+
+
+def test_a_checkpoint_without_weights_says_what_it_holds(tmp_path: Path):
+    path = tmp_path / "last.ckpt"
+    path.write_bytes(weight_files.of_torch({"epoch": 3, "weights": [1.0]}))
+    with pytest.raises(ValueError, match=r"no tensors by name: its keys are epoch, weights"):
+        zoo.load(path)
+
+
+def test_a_path_of_windows_is_a_path():
+    with pytest.raises(FileNotFoundError, match="there is no file"):
+        zoo.load("C:\\weights\\edsr.pth")
+
+
 @pytest.mark.parametrize("affine", [False, True])
 def test_a_cyclegan_is_recognised(tmp_path: Path, affine: bool):
     state = networks.CycleGAN(blocks=2, features=4, affine=affine).state_dict()
