@@ -15,6 +15,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from ..files import digest
 from ..rules.linear import writes_in_place
+from .inputs import Inputs
 from .interception import Interception
 from .stamp import Stamp
 
@@ -79,6 +80,7 @@ class Network:
 
     Tensors among `kwargs` whose first dimension is 1 stand for every sample. `output`: a key, an
     index, an attribute's name, or a function of what the model returns; None if that is a tensor.
+    `inputs` is how x reaches it; None as its first argument.
     """
 
     def __init__(
@@ -86,15 +88,18 @@ class Network:
         model: nn.Module,
         kwargs: Mapping[str, Any] | None = None,
         output: str | int | Callable[[Any], Tensor] | None = None,
+        inputs: Inputs | None = None,
     ):
         self.model = model
         self.kwargs = dict(kwargs or {})
         self.output = output
-        self.stamp = Stamp(model, self.kwargs)
+        self.inputs = inputs
+        self.stamp = Stamp(model, {**(inputs.fixed() if inputs else {}), **self.kwargs})
         self.compiled = any(hasattr(m, "_orig_mod") for m in model.modules())
 
     def __call__(self, x: Tensor) -> Any:
-        y = self.model(x, **{k: _for_all(v, len(x)) for k, v in self.kwargs.items()})
+        kwargs = {k: _for_all(v, len(x)) for k, v in self.kwargs.items()}
+        y = self.inputs.call(self.model, x, kwargs) if self.inputs else self.model(x, **kwargs)
         y = y if self.output is None else self._chosen(y)
         # A model that is written for one picture may give its answer without a batch.
         alone = len(x) == 1 and isinstance(y, Tensor) and (y.dim() == 0 or len(y) != 1)

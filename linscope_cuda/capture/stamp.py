@@ -47,6 +47,15 @@ class Stamp:
         if self.moves:
             self.state = self._state()
 
+    def __getstate__(self) -> dict[str, Any]:
+        """A copy is one of the network as it was recorded, or none."""
+        self.require_same()
+        return {**vars(self), "state": None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        self.state = self._state()
+
     def _changed(self) -> str | None:
         for (name, mapping, key), (value, mark) in zip(self.places, self.state, strict=True):
             now = mapping.get(key)

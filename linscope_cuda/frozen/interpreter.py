@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..capture.inputs import Given, Inputs, inputs
 from ..capture.model import Network, plain_model, require_frozen, settings
 from ..capture.replay import Replay
 from ..capture.tape import Tape
@@ -28,7 +29,9 @@ class LinearInterpreter(FrozenNetwork):
     """The network's filter F and residual r for x0, the linear system that its decisions leave
     (equations 1 and 5).
 
-    x0 is (1, *input_shape), of the model's dtype and on its device.
+    x0 is (1, *input_shape), of the model's dtype and on its device; a tuple, or a dict of arguments
+    by name, is probed together: F acts on all of them, one after the other, which
+    `inputs.join((a, b))` puts together and `inputs.split(x)` takes apart.
 
     - `policy`: how nonlinear functions are frozen, a name or a `Policy`.
     - `storage`: "tape" records the decisions once and spends one plain pass per product; "none" is
@@ -38,6 +41,8 @@ class LinearInterpreter(FrozenNetwork):
     - `max_bytes`: products are cut into batches whose working memory fits in.
     - `output`: which of the model's outputs counts: a key, an index, an attribute, or a function.
     - `kwargs`: what else the model is called with; tensors of one sample stand for all.
+    - `at`: the name of the module whose output is the input of F, for models of whole numbers; x0
+      is then what the model is given.
     - `differentiable`: `output`, `residual` and products carry gradients for the model's weights,
       through the decisions as well. Runs the doubled batch.
     - `fold`: batch norms' scales go into convolutions, and on the CPU convolutions to few channels
@@ -56,12 +61,13 @@ class LinearInterpreter(FrozenNetwork):
     def __init__(
         self,
         model: nn.Module,
-        x0: Tensor,
+        x0: Given,
         policy: str | Policy = "paper",
         storage: Storage = "tape",
         max_bytes: int = 2**30,
         *,
         output: Output = None,
+        at: str | None = None,
         kwargs: Mapping[str, Any] | None = None,
         differentiable: bool = False,
         check: bool = True,
@@ -69,8 +75,10 @@ class LinearInterpreter(FrozenNetwork):
     ):
         model = plain_model(model)
         policy = policy if isinstance(policy, Policy) else Policy(policy)
+        self.inputs = inputs(model, x0, at, kwargs)
+        x0 = self.inputs.x0
         _check(model, x0, storage)
-        self.network = Network(model, kwargs, output)
+        self.network = Network(model, kwargs, output, self.inputs)
         self.storage = "none" if differentiable else os.fspath(storage)
         self.differentiable = differentiable
         source, self.tape = self._recorded(policy, x0.detach().clone(), check, fold)
@@ -218,6 +226,7 @@ class _FromTape(LinearInterpreter):
         self.network = Network(model, kwargs, output)
         self.differentiable = False
         source, self.tape = tape_file.load(self.network, path)
+        self.inputs = Inputs(source.x0)
         FrozenNetwork.__init__(self, source, self.tape.policy, max_bytes)
 
 
@@ -227,7 +236,10 @@ def _check(model: nn.Module, x0: Any, storage: Storage) -> None:
             f"LinearInterpreter wants x0 as a torch.Tensor, was given {type(x0).__name__}"
         )
     if not x0.is_floating_point():
-        raise TypeError(f"LinearInterpreter wants a floating x0, was given {x0.dtype}")
+        raise TypeError(
+            f"LinearInterpreter wants a floating x0, was given {x0.dtype}; at= names the module, "
+            "an embedding for example, whose output is probed instead"
+        )
     if x0.dim() < 2 or len(x0) != 1:
         raise ValueError(
             f"LinearInterpreter wants one input, (1, *input_shape), was given {tuple(x0.shape)}"

@@ -10,7 +10,6 @@ from typing import Protocol
 
 import torch
 from torch import Tensor
-from torch.autograd import Function
 
 from ..capture.doubled_batch import DoubledBatch
 from ..capture.model import Network, precision, settings
@@ -27,6 +26,7 @@ from ..program.views import Untraceable
 from ..rules import UnscopedOperation
 from ..rules.policy import Policy
 from .certificate import tolerance
+from .product import Product, linear
 
 
 class Source(Protocol):
@@ -65,27 +65,6 @@ class Source(Protocol):
         ...
 
 
-class _Product(Function):
-    """A program's product as a linear function: its derivative is the other product."""
-
-    @staticmethod
-    def forward(ctx, x: Tensor, forward: Product, backward: Product) -> Tensor:
-        ctx.products = forward, backward
-        return forward(x)
-
-    @staticmethod
-    def backward(ctx, *grads):
-        forward, backward = ctx.products
-        return _Product.apply(grads[0], backward, forward), None, None
-
-    @staticmethod
-    def jvp(ctx, x, *_):
-        return ctx.products[0](x)
-
-
-Product = Callable[[Tensor], Tensor]
-
-
 class Taped:
     """Runs the program that was recorded with a tape: no Python of the model runs again."""
 
@@ -117,22 +96,16 @@ class Taped:
         return self._residual
 
     def filter(self, x: Tensor) -> Tensor:
-        return self._product(x, self._filter, self._transpose)
+        return linear(x, self._filter, self._transpose)
 
     def transpose(self, u: Tensor) -> Tensor:
-        return self._product(u, self._transpose, self._filter)
+        return linear(u, self._transpose, self._filter)
 
     def _filter(self, x: Tensor) -> Tensor:
         return self._run(lambda: self.program.linear, x)
 
     def _transpose(self, u: Tensor) -> Tensor:
         return self._run(lambda: self.program.T, u)
-
-    @staticmethod
-    def _product(x: Tensor, product: Product, other: Product) -> Tensor:
-        if torch.is_grad_enabled() and x.requires_grad:
-            return _Product.apply(x, product, other)
-        return product(x)
 
     def require_same(self) -> None:
         if self.stamp is not None:

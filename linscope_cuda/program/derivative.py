@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch._C._functorch import is_functorch_wrapped_tensor
 
 Tensors = tuple[Tensor, ...]
 
@@ -23,6 +24,31 @@ def push_forward(h: Callable[..., Any], at: Tensors, tangents: Tensors) -> tuple
         pass
     y, pull_back, *_ = torch.func.vjp(h, *at)
     return y, torch.func.vjp(pull_back, each(torch.zeros_like, y))[1](tangents)[0]
+
+
+def pull_back(h: Callable[..., Any], at: Tensors, us: Tensors) -> tuple[Tensor | None, ...]:
+    """J(at)^T us, None for what h does not depend on; a graph leads to `at` where it has one.
+
+    RuntimeError where torch has no derivative.
+    """
+    if any(map(is_functorch_wrapped_tensor, at)):
+        return torch.func.vjp(lambda *xs: _listed(h(*xs)), *at)[1](us)
+    # Not torch.func.vjp, with which torch imports its compiler: a second, and 170 MB.
+    followed = torch.is_grad_enabled() and any(x.requires_grad for x in at)
+    with torch.enable_grad():
+        xs = tuple(
+            x.view_as(x) if followed and x.requires_grad else x.detach().requires_grad_()
+            for x in at
+        )
+        pairs = [(y, u) for y, u in zip(_listed(h(*xs)), us, strict=True) if y.requires_grad]
+        if not pairs:
+            return (None,) * len(xs)
+        ys, us = zip(*pairs, strict=True)
+        return torch.autograd.grad(ys, xs, us, create_graph=followed, allow_unused=True)
+
+
+def _listed(ys: Any) -> Tensors:
+    return tuple(ys) if isinstance(ys, tuple | list) else (ys,)
 
 
 def each(f: Callable[..., Tensor], *ys: Any) -> Any:

@@ -26,6 +26,9 @@ class Line:
         self.output = output
         self.steps = _needed(steps, output)
 
+    def __reduce__(self):
+        return Line, (self.input, self.steps, self.output)
+
     def __call__(self, x: Tensor) -> Tensor:
         # Nothing is differentiated here, and no value is seen outside: torch need not look whether,
         # nor count what is written.

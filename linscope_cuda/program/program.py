@@ -53,6 +53,9 @@ class Program:
         self._keep(len(x), self._run(simplified(line)))
         return y
 
+    def __reduce__(self):
+        return Program, (self.line, self.fold)  # what is made of these is made anew
+
     def _keep(self, samples: int, run: Run) -> None:
         self._several = dict([*list(self._several.items())[-1:], (samples, run)])
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, reduce
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch._ops import OpOverload
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,11 @@ class Step:
     call: int = -1
     single: bool = True  # whether the function returns one tensor, not a tuple
 
+    def __reduce__(self):
+        function = str(self.function) if isinstance(self.function, OpOverload) else self.function
+        rest = self.args, self.kwargs, self.outputs, self.label, self.call, self.single
+        return _by_name, (function, *rest)
+
     @property
     def output(self) -> Value:
         """Its value, of a function that has one."""
@@ -58,6 +64,13 @@ class Step:
             return self
         args, kwargs = substituted(self.args, given), substituted(self.kwargs, given)
         return Step(self.function, args, kwargs, self.outputs, self.label, self.call, self.single)
+
+
+def _by_name(function: Any, *rest: Any) -> Step:
+    """A step whose function may be an operator's name, as copies of it are made by."""
+    if isinstance(function, str):
+        function = reduce(getattr, function.split("."), torch.ops)
+    return Step(function, *rest)
 
 
 _LEAF, _SEVERAL = (Value, Tensor), (tuple, list)

@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 
+from . import derivative
 from .line import Line
 from .live import Live
 from .step import Step, Value, leaves, substituted
@@ -100,14 +101,13 @@ class Transposition:
             y = step.function(*substituted(step.args, given), **substituted(step.kwargs, given))
             return tuple((y if isinstance(y, tuple | list) else [y])[i] for i in outputs)
 
-        def pull_back(dense: bool, *given: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        def pull_back(dense: bool, *given: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
             values = {v.number: t for v, t in zip(constants, given[len(outputs) :], strict=True)}
             zeros = [
                 torch.zeros((), dtype=v.dtype, device=self.device).expand(v.shape) for v in inputs
             ]
             at = [z.contiguous() for z in zeros] if dense else zeros
-            _, back, *_ = torch.func.vjp(partial(f, values), *at)
-            return back(tuple(given[: len(outputs)]))
+            return derivative.pull_back(partial(f, values), tuple(at), given[: len(outputs)])
 
         def inserted(dense: bool) -> list[Any]:
             given = (*asked, *constants)

@@ -325,9 +325,9 @@ def register_rule(torch_function: Callable, rule: Rule, policy: str | None = Non
     "taylor", where the function's own derivative is taken.
     TypeError if one of the two cannot be called, ValueError for an unknown policy.
 
-    >>> def sinc(freeze, x):                     # sin(pi x) / (pi x), read as a gate times x
-    ...     return x * freeze(lambda x0: torch.sinc(x0) / x0, x)
-    >>> ls.register_rule(torch.sinc, sinc)
+    >>> def bessel(freeze, x):                                  # read as a gate times x
+    ...     return x * freeze(lambda x0: torch.special.bessel_j1(x0) / x0, x)
+    >>> ls.register_rule(torch.special.bessel_j1, bessel)
     """
     for what in (torch_function, rule):
         if not callable(what):

@@ -29,8 +29,15 @@ def _slope(h: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
     try:
         return torch.func.jvp(h, (x,), (torch.ones_like(x),))[1]
     except NotImplementedError:  # no forward derivative
-        y, pull_back = torch.func.vjp(h, x)[:2]
-        return pull_back(torch.ones_like(y))[0]
+        return _slopes(h, x)
+
+
+def _slopes(h: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+    """The derivative for each value of x of that result which it is a part of."""
+    with torch.no_grad():
+        u = torch.ones_like(h(x))
+    (slopes,) = derivative.pull_back(h, (x,), (u,))
+    return torch.zeros_like(x) if slopes is None else slopes
 
 
 class _Expansion(Fused):
@@ -140,9 +147,8 @@ class Reduction:
 
     def __call__(self, freeze, input, *args: Any, **kwargs: Any):
         def weights(x: Tensor) -> Tensor:
-            y, pull_back = torch.func.vjp(lambda x: self.function(x, *args, **kwargs), x)[:2]
             degree = self.degree(x, *args, **kwargs) if callable(self.degree) else self.degree
-            slopes = pull_back(torch.ones_like(y))[0]
+            slopes = _slopes(lambda x: self.function(x, *args, **kwargs), x)
             return torch.where(slopes.isfinite(), slopes / degree, 0)
 
         given = (kwargs.get("dim"), *args[self.dim_at : self.dim_at + 1])[-1]
