@@ -22,8 +22,21 @@ def push_forward(h: Callable[..., Any], at: Tensors, tangents: Tensors) -> tuple
         return y, moved
     except NotImplementedError:  # what torch raises for want of a formula
         pass
-    y, pull_back, *_ = torch.func.vjp(h, *at)
-    return y, torch.func.vjp(pull_back, each(torch.zeros_like, y))[1](tangents)[0]
+    if _followed(at) or any(map(is_functorch_wrapped_tensor, at)):
+        y, back, *_ = torch.func.vjp(h, *at)
+        return y, torch.func.vjp(back, each(torch.zeros_like, y))[1](tangents)[0]
+    return _by_two_backwards(h, at, tangents)
+
+
+def _by_two_backwards(h: Callable[..., Any], at: Tensors, tangents: Tensors) -> tuple[Any, Any]:
+    """J^T w is linear in w, and its own transpose is J."""
+    with torch.enable_grad():
+        xs = tuple(x.detach().requires_grad_() for x in at)
+        y = h(*xs)
+        ws = tuple(torch.zeros_like(part, requires_grad=True) for part in _listed(y))
+        back = torch.autograd.grad(_listed(y), xs, ws, create_graph=True, materialize_grads=True)
+        moved = torch.autograd.grad(back, ws, tangents, materialize_grads=True)
+    return each(Tensor.detach, y), moved if isinstance(y, tuple) else moved[0]
 
 
 def pull_back(h: Callable[..., Any], at: Tensors, us: Tensors) -> tuple[Tensor | None, ...]:
@@ -34,7 +47,7 @@ def pull_back(h: Callable[..., Any], at: Tensors, us: Tensors) -> tuple[Tensor |
     if any(map(is_functorch_wrapped_tensor, at)):
         return torch.func.vjp(lambda *xs: _listed(h(*xs)), *at)[1](us)
     # Not torch.func.vjp, with which torch imports its compiler: a second, and 170 MB.
-    followed = torch.is_grad_enabled() and any(x.requires_grad for x in at)
+    followed = _followed(at)
     with torch.enable_grad():
         xs = tuple(
             x.view_as(x) if followed and x.requires_grad else x.detach().requires_grad_()
@@ -45,6 +58,11 @@ def pull_back(h: Callable[..., Any], at: Tensors, us: Tensors) -> tuple[Tensor |
             return (None,) * len(xs)
         ys, us = zip(*pairs, strict=True)
         return torch.autograd.grad(ys, xs, us, create_graph=followed, allow_unused=True)
+
+
+def _followed(at: Tensors) -> bool:
+    """Whether somebody differentiates what is made of these."""
+    return torch.is_grad_enabled() and any(x.requires_grad for x in at)
 
 
 def _listed(ys: Any) -> Tensors:
