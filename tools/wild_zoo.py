@@ -4,7 +4,7 @@ of them.
     python tools/wild_zoo.py timm:resnet18 torchvision:swin_t transformers:BertModel
     python tools/wild_zoo.py --list tools/wild_zoo.txt --out docs/wild.md
 
-A line of the list is `library:architecture`; a library that is not installed is left out, and named.
+A line of the list is `library:architecture`; of a library that is not installed all are left out.
 Weights are random, from a seed; inputs are the smallest that the network takes. "ok" is a network
 whose certificate holds, in float64 where its own code allows that.
 """
@@ -55,10 +55,12 @@ def _picture(model: Any, channels: int, sizes: tuple[int, ...] = SIZES, **told: 
         x0 = torch.rand(1, channels, size, size)
         try:
             with torch.no_grad():
-                model(x0)
+                y = model(x0)
         except Exception as refused:
             error = refused
             continue
+        if isinstance(y, tuple | list):
+            told.setdefault("output", 0)
         return Case(model, x0, **told)
     raise RuntimeError(f"it takes no picture of {sizes}: {error}")
 
@@ -74,16 +76,18 @@ def _timm(name: str) -> Case:
 def _torchvision(name: str) -> Case:
     import torchvision
 
-    model = torchvision.models.get_model(name, weights=None, weights_backbone=None) if (
-        name in torchvision.models.list_models(torchvision.models.segmentation)
-    ) else torchvision.models.get_model(name, weights=None)
+    model = (
+        torchvision.models.get_model(name, weights=None, weights_backbone=None)
+        if (name in torchvision.models.list_models(torchvision.models.segmentation))
+        else torchvision.models.get_model(name, weights=None)
+    )
     model.eval()
     if name in torchvision.models.list_models(torchvision.models.segmentation):
         return _picture(model, 3, output="out")
     if name in torchvision.models.list_models(torchvision.models.video):
         import torch
 
-        return Case(model, torch.rand(1, 3, 16, 224, 224))
+        return Case(model, torch.rand(1, 3, 8, 64, 64))
     return _picture(model, 3)
 
 
@@ -107,19 +111,23 @@ def _transformers(name: str) -> Case:
         "num_key_value_heads": 2, "intermediate_size": 64, "n_embd": 32, "n_layer": 2, "n_head": 4,
         "d_model": 32, "d_ff": 64, "num_layers": 2, "num_heads": 4, "d_kv": 8, "head_dim": 8,
         "encoder_layers": 2, "encoder_attention_heads": 4, "max_position_embeddings": 64,
-        "pad_token_id": 0, "image_size": 32, "patch_size": 8, "bos_token_id": 1,
+        "pad_token_id": 0, "bos_token_id": 1,
         "eos_token_id": 2, "state_size": 8, "n_positions": 64, "dim": 32, "hidden_dim": 64,
         "n_layers": 2, "n_heads": 4, "embedding_size": 32, "time_step_rank": 4,
     }  # fmt: skip
     for key, value in small.items():
-        if hasattr(config, key) and not isinstance(getattr(type(config), key, None), property):
+        own = isinstance(getattr(type(config), key, None), property)
+        if not own and isinstance(getattr(config, key, None), int | None):
             setattr(config, key, value)
     config.use_cache = False
+    if isinstance(getattr(config, "image_size", None), int):
+        config.image_size = max(64, 4 * config.patch_size)
     model = kind(config).eval()
     inputs = model.main_input_name
     output: Callable[[Any], Any] = lambda y: y.logits if hasattr(y, "logits") else y[0]  # noqa: E731
     if inputs == "pixel_values":
-        return Case(model, {"pixel_values": torch.rand(1, 3, 32, 32)}, output=output)
+        size = config.image_size if hasattr(config, "image_size") else 64
+        return Case(model, {"pixel_values": torch.rand(1, 3, size, size)}, output=output)
     embeds = model.get_input_embeddings()(torch.tensor([[3, 5, 7, 11, 13, 17, 19]])).detach()
     return Case(model, {"inputs_embeds": embeds}, output=output)
 
@@ -127,12 +135,19 @@ def _transformers(name: str) -> Case:
 def _spandrel(name: str) -> Case:
     import importlib
 
+    import torch
+
     module = importlib.import_module(f"spandrel.architectures.{name}")
     kind = next(
-        v for k, v in vars(module).items()
-        if isinstance(v, type) and k.lower().replace("arch", "") == name.lower() and hasattr(v, "forward")
-    )  # fmt: skip
-    return _picture(kind().eval(), 3)
+        v
+        for k, v in vars(module).items()
+        if isinstance(v, type)
+        and issubclass(v, torch.nn.Module)
+        and k.lower().replace("_", "") == name.lower()
+    )
+    model = kind().eval()
+    first = next(p for p in model.parameters() if p.dim() == 4)
+    return _picture(model, first.shape[1] if first.shape[1] in (1, 3, 4) else 3)
 
 
 def _monai(name: str) -> Case:
@@ -185,12 +200,22 @@ def _diffusers(name: str) -> Case:
 def _deepinv(name: str) -> Case:
     import deepinv.models as models
 
-    given = {"DnCNN": {"depth": 5}, "UNet": {"scales": 2}, "DRUNet": {"nb": 1}, "SCUNet": {}, "SwinIR": {}}
+    given = {
+        "DnCNN": {"depth": 5},
+        "UNet": {"scales": 2},
+        "DRUNet": {"nb": 1},
+        "SCUNet": {},
+        "SwinIR": {},
+    }
     kind = getattr(models, name)
     import inspect
 
     known = inspect.signature(kind).parameters
-    more = {k: v for k, v in {"pretrained": None, "in_channels": 3, "out_channels": 3}.items() if k in known}
+    more = {
+        k: v
+        for k, v in {"pretrained": None, "in_channels": 3, "out_channels": 3}.items()
+        if k in known
+    }
     model = kind(**given.get(name, {}), **more).eval()
     if "sigma" in inspect.signature(model.forward).parameters:
         return Case(model, __import__("torch").rand(1, 3, 32, 32), kwargs={"sigma": 0.1})
@@ -225,7 +250,11 @@ def one(name: str, policy: str) -> dict[str, Any]:
     def cast(given: Any, dtype: torch.dtype) -> Any:
         if isinstance(given, dict):
             return {k: cast(v, dtype) for k, v in given.items()}
-        return given.to(dtype) if isinstance(given, torch.Tensor) and given.is_floating_point() else given
+        return (
+            given.to(dtype)
+            if isinstance(given, torch.Tensor) and given.is_floating_point()
+            else given
+        )
 
     def plain(x: Any) -> Any:
         kwargs = case.told.get("kwargs", {})
@@ -256,7 +285,10 @@ def one(name: str, policy: str) -> dict[str, Any]:
         import traceback
 
         ours = "linscope_cuda" in traceback.extract_tb(error.__traceback__)[-1].filename
-        return found | {"answer": "refused" if ours else "crash", "why": f"{type(error).__name__}: {error}"}
+        return found | {
+            "answer": "refused" if ours else "crash",
+            "why": f"{type(error).__name__}: {error}",
+        }
     except Exception as error:
         return found | {"answer": "crash", "why": f"{type(error).__name__}: {error}"}
     times = []
@@ -299,29 +331,39 @@ def apart(name: str, policy: str, limit: float) -> dict[str, Any]:
         process.join()
 
 
+_HEAD = """# Networks in the wild
+
+Architectures of other libraries, random weights from a seed, the smallest pictures that they take:
+`python tools/wild_zoo.py --list tools/wild_zoo.txt --out docs/wild.md`. The certificate of those
+that are "ok" holds; "over a pass" is F v over a plain pass, one probe, one core, several processes
+at once: it says the order of magnitude. "Not built" are those that their own library did not build
+or run here.
+"""
+
+
 def page(rows: list[dict[str, Any]]) -> str:
     """The table, with a count of the answers by library."""
-    lines = [
-        "# Networks in the wild",
-        "",
-        "Architectures of other libraries, random weights from a seed, the smallest pictures that they take:",
-        "`python tools/wild_zoo.py --list tools/wild_zoo.txt --out docs/wild.md`. \"ok\" is a network whose certificate",
-        "holds; \"over a pass\" is F v over a plain pass, one probe, one core, several processes at once: it says the order",
-        "of magnitude. \"not built\" are those that their own library did not build or run here.",
-        "",
-    ]
+    lines = [_HEAD]
     answers = ["ok", "refused", "wrong", "crash", "too long", "not built"]
-    lines += ["| library | policy | " + " | ".join(answers) + " |", "|---" * (len(answers) + 2) + "|"]
+    lines += [
+        "| library | policy | " + " | ".join(answers) + " |",
+        "|---" * (len(answers) + 2) + "|",
+    ]
     kinds = sorted({(r["network"].split(":")[0], r["policy"]) for r in rows})
     for library, policy in kinds:
         mine = [r for r in rows if r["network"].split(":")[0] == library and r["policy"] == policy]
         counts = [sum(r["answer"] == a for r in mine) for a in answers]
         lines.append(f"| {library} | {policy} | " + " | ".join(map(str, counts)) + " |")
-    lines += ["", "| network | policy | input | dtype | answer | over a pass | tape, bytes | |", "|---" * 8 + "|"]
+    lines += [
+        "",
+        "| network | policy | input | dtype | answer | over a pass | tape, bytes | |",
+        "|---" * 8 + "|",
+    ]
     for r in sorted(rows, key=lambda r: (r["network"], r["policy"])):
         why = " ".join(str(r.get("why", "")).split())[:160].replace("|", "\\|")
-        cells = [r["network"], r["policy"], r.get("input", ""), r.get("dtype", ""), r["answer"],
-                 r.get("over a pass", ""), f"{r['tape bytes']:,}" if "tape bytes" in r else "", why]  # fmt: skip
+        kept = f"{r['tape bytes']:,}" if "tape bytes" in r else ""
+        cells = [r["network"], r["policy"], r.get("input", ""), r.get("dtype", ""), r["answer"]]
+        cells += [r.get("over a pass", ""), kept, why]
         lines.append("| " + " | ".join(map(str, cells)) + " |")
     return "\n".join(lines) + "\n"
 

@@ -13,10 +13,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch._C import DisableTorchFunction
+from torch._ops import OpOverloadPacket
 from torch.overrides import TorchFunctionMode
 
-from ..rules import NAMED, RULES, Entry, Fused, Rule, UnscopedOperation
-from ..rules.linear import LAYERS, LIKE, LINEAR, NEUTRAL, RANDOM, writes_in_place
+from ..rules import RULES, Entry, Fused, Rule, UnscopedOperation
+from ..rules.linear import CASTS, LAYERS, LIKE, LINEAR, NEUTRAL, RANDOM, writes_in_place
 from ..rules.policy import Policy, function_name
 from .provenance import Marks, Refused, Turns, Waiting, tensors
 from .refusals import (
@@ -206,7 +207,7 @@ class Interception(TorchFunctionMode):
         if writes_in_place(func) or kwargs.get("inplace"):
             raise reason
         try:
-            with self.unrecorded():
+            with self.unrecorded(), torch.no_grad():
                 result = func(*args, **kwargs)
         except Exception as error:
             raise reason from error
@@ -224,7 +225,8 @@ class Interception(TorchFunctionMode):
 
     def _handle(self, func: Any, args: tuple, kwargs: dict, probes: list, named: dict) -> Any:
         self.before(func)
-        linear, rule = LINEAR.get(func), RULES.get(func) or NAMED.get(str(func))
+        known = str(func) if isinstance(func, OpOverloadPacket) and func not in RULES else func
+        linear, rule = LINEAR.get(known), RULES.get(known)
         if kwargs.get("out") is not None:
             raise UnscopedOperation(f"{self.where(func)} writes into out=, which has no rule")
         if linear is not None and linear.allows(probes, named):
@@ -233,7 +235,11 @@ class Interception(TorchFunctionMode):
                 require_kept(self, func, args, kwargs)
             if writes_in_place(func) and not probes[0]:
                 require_own(self, func, args[0])
+            if func in LAYERS:
+                args, kwargs = self.marks.of_one_dtype(args), kwargs
             result = func(*args, **kwargs)
+            if func in CASTS:
+                result = self.marks.as_wide(args[0], result)
             made = args[0] if writes_in_place(func) else result
             require_followed(self, func, list(tensors(made)))
             self.marks.put(made)

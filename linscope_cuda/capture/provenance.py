@@ -52,6 +52,29 @@ class Marks:
             for v in value:
                 self.put(v)
 
+    def as_wide(self, given: Tensor, cast: Tensor) -> Tensor:
+        """What is cast to fewer digits within a network of float64, as norms are: followed in
+        float64. The model's own output has but the fewer.
+        """
+        if (
+            given.dtype != torch.float64
+            or not cast.is_floating_point()
+            or cast.dtype == given.dtype
+        ):
+            return cast
+        self.dtypes.add(cast.dtype)
+        return given.to(cast.device).view_as(cast)
+
+    def of_one_dtype(self, args: tuple) -> tuple:
+        """Arguments with those that depend on the input in the dtype of the constants, where that
+        has fewer digits.
+        """
+        kinds = {t.dtype for t in args if isinstance(t, Tensor) and t.is_floating_point()}
+        if len(kinds) < 2:
+            return args
+        narrow = narrowest(kinds)
+        return tuple(a.to(narrow) if isinstance(a, Tensor) and self.count(a) else a for a in args)
+
     def put_on(self, value: Tensor) -> None:
         value._linscope_run = self.token  # pyright: ignore[reportAttributeAccessIssue]
 

@@ -122,7 +122,7 @@ def _and_linear(
     hiding = _hiding(op, certificate.tolerance)
     errors = {
         "F (a + b) = F a + F b": _relative(op.filter(a + b) - Fa - Fb, Fa, Fb, *hiding),
-        "F (-3 a) = -3 F a": _relative(op.filter(-3 * a) + 3 * Fa, Fa, *hiding),
+        "F (-3 a) = -3 F a": _relative(op.filter(-3 * a) / 3 + Fa, Fa, *hiding),
     }
     return replace(certificate, errors=certificate.errors | errors)
 
@@ -170,7 +170,7 @@ class _Measured:
         self.a = _probe(op, generator)
         self.Fx0, Fa = op.filter(op.x0), op.filter(self.a)
         # Within float16's range, also when squared.
-        self.Fa, self.u = Fa, Fa / norm if (norm := Fa.norm()) > 0 else Fa
+        self.Fa, self.u = Fa, (Fa / norm if (norm := Fa.norm()) > 0 else Fa).to(op.dtype)
         self.Ftu, self.refused = None, None
         try:
             self.Ftu = op.transpose(self.u)

@@ -80,7 +80,8 @@ class Taped:
         self.calls = [] if run is None else run.names  # that depend on the network's input
         self._results = [] if run is None else run.results
         self._steps = [] if run is None else run.steps
-        self.narrowest = narrowest(v.dtype for v in program.line.followed())
+        kinds = {v.dtype for v in program.line.followed()}
+        self.narrowest = narrowest(kinds if run is None else kinds | run.marks.dtypes)
         self.passes = 1
 
     def recorded(self) -> Taped:
@@ -105,7 +106,7 @@ class Taped:
         return self._run(lambda: self.program.linear, x)
 
     def _transpose(self, u: Tensor) -> Tensor:
-        return self._run(lambda: self.program.T, u)
+        return self._run(lambda: self.program.T, u.to(self.output.dtype))
 
     def require_same(self) -> None:
         if self.stamp is not None:
@@ -226,7 +227,7 @@ class Doubled:
         probe.requires_grad_()
         with torch.enable_grad():
             y = self._run(probe)
-        return torch.autograd.grad(y, probe, u, create_graph=keep)[0]
+        return torch.autograd.grad(y, probe, u.to(y.dtype), create_graph=keep)[0]
 
     def _in_batches(self, product: Product, x: Tensor) -> Tensor:
         """product(x); where a batch of its size is new, one of its probes is run alone, too."""

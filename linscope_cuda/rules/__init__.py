@@ -3,10 +3,9 @@ own arguments; what it gets from `freeze` is a decision, what else it does must 
 """
 
 from .entry import Entry, Fused, Places, Role, Rule, UnscopedOperation
-from .table import NAMED, RULES, register_rule
+from .table import RULES, register_rule
 
 __all__ = [
-    "NAMED",
     "RULES",
     "Entry",
     "Fused",

@@ -112,6 +112,7 @@ _TABLE: list[tuple[Linear, list[Any]]] = [
     (Linear(at=_ALL), [torch.atleast_1d, torch.atleast_2d, torch.atleast_3d, torch.meshgrid]),
     (Linear(at=_ALL), [torch.functional.block_diag, torch.functional.cartesian_prod]),
     (Linear(at=(0, 1)), [torch.complex]),
+    (Linear(), [torch.as_tensor, torch.asarray]),
     (Linear(at=(0, 3, 4)), _methods("diff")),
     (Linear(at=(1, 2)), [torch.where]),
     (Linear(at=(0, 2)), [Tensor.where]),
@@ -181,6 +182,8 @@ _TABLE: list[tuple[Linear, list[Any]]] = [
         Linear(),
         _methods("div", "divide", "true_divide") + [Tensor.__truediv__, Tensor.__itruediv__],
     ),
+    # Operators of another package, by the names that they have with torch.
+    (Linear(), [f"torchvision.{name}" for name in ("deform_conv2d", "roi_align", "ps_roi_align")]),
     # Solutions of linear equations, their matrix a constant.
     (
         Linear(at=(1,)),
@@ -216,8 +219,11 @@ LAYERS: set[Any] = {
     *(Tensor.__matmul__, Tensor.__rmatmul__, torch.sparse.mm),
 }
 
+# Give the same numbers in a dtype.
+CASTS: set[Any] = set(_methods("to", "float", "half", "bfloat16", "type", "type_as", "double"))
+
 # Take from their second argument its shape or type alone.
-LIKE: set[Any] = {Tensor.expand_as, Tensor.view_as, Tensor.reshape_as, Tensor.type_as}
+LIKE: set[Any] = {Tensor.expand_as, Tensor.view_as, Tensor.reshape_as, Tensor.type_as, Tensor.to}
 
 
 def _names(*names: str) -> set[Any]:

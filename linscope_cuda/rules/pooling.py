@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .entry import Places
+from .fused import MaxPool2d
 
 
 def _spread(value, dims: int) -> list:
@@ -40,7 +41,7 @@ class MaxPool:
         if return_indices or self.with_indices or input.dim() == self.dims + 1:
             return self._gathered(freeze, input, *window, ceil_mode, return_indices)
         if self.dims == 2:
-            return F.max_pool2d(input, *window, ceil_mode)
+            return _IN_IMAGES(freeze, input, *window, ceil_mode)
         return (_max_pool1d if self.dims == 1 else _max_pool3d)(input, *window, ceil_mode)
 
     def _gathered(self, freeze, input, kernel, stride, padding, dilation, ceil_mode, indices):
@@ -49,6 +50,9 @@ class MaxPool:
 
         y, at = gathered(freeze, input, winners, self.dims)
         return (y, at) if indices or self.with_indices else y
+
+
+_IN_IMAGES = MaxPool2d()
 
 
 def gathered(

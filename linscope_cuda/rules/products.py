@@ -74,7 +74,8 @@ def einsum(freeze, equation, *operands):
 def plus_product(function: Callable[..., Tensor]):
     """beta input + alpha function(a, b): addmm and its kin."""
 
-    def rule(freeze, input, first, second, *, beta=1, alpha=1):
+    def rule(freeze, input, *pair, beta=1, alpha=1, **named):
+        first, second = (*pair, *named.values())
         return beta * input + alpha * function(first, second)
 
     return rule

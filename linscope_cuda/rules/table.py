@@ -12,7 +12,7 @@ from torch import Tensor
 
 from . import attention, norms, pooling, products, recurrent, smooth
 from .entry import Entry, Role, Rule, inplace_position, unfrozen
-from .fused import Clamp, Gate, InstanceNorm, LeakyRelu, MaxPool2d, PRelu, Relu
+from .fused import Clamp, Gate, InstanceNorm, LeakyRelu, PRelu, Relu
 from .linear import out_of_place
 from .losses import BENT, LOSSES
 from .policy import POLICIES
@@ -122,6 +122,10 @@ for _name in (
     _functions = [f for f in _spellings(_name) if not f.__name__.endswith("_")]
     _add(_functions, Decided(getattr(torch, _name)), is_derivative=True, anywhere=True)
 for _method, _function in (
+    *(
+        (getattr(Tensor, f"__{name}__"), getattr(torch, name))
+        for name in "eq ne gt ge lt le".split()
+    ),
     (Tensor.__floordiv__, torch.floor_divide),
     (Tensor.__rfloordiv__, lambda x, y: torch.floor_divide(y, x)),
 ):
@@ -130,11 +134,9 @@ for _name in ("argmax", "argmin", "argsort"):
     _pieces(_spellings(_name), Decided(getattr(torch, _name)))
 
 _max_pools = {d: getattr(F, f"max_pool{d}d_with_indices") for d in (1, 2, 3)}
-_pieces([F.max_pool2d, torch.max_pool2d], MaxPool2d())
 for _dims, _pool in _max_pools.items():
-    if _dims != 2:
-        _functions = [getattr(home, f"max_pool{_dims}d") for home in (F, torch)]
-        _pieces(_functions, pooling.MaxPool(_pool, _dims))
+    _functions = [getattr(home, f"max_pool{_dims}d") for home in (F, torch)]
+    _pieces(_functions, pooling.MaxPool(_pool, _dims))
     _pieces([_pool], pooling.MaxPool(_pool, _dims, with_indices=True))
     _pool = getattr(F, f"adaptive_max_pool{_dims}d")
     _functions = [*_spellings(f"adaptive_max_pool{_dims}d")]
@@ -309,11 +311,10 @@ for _function in (F.grid_sample, torch.grid_sampler, torch.grid_sampler_2d, torc
 _pieces([torch.triangular_solve, Tensor.triangular_solve], products.triangular_solve)
 
 # Operators of another package, by the names that they have with torch.
-NAMED: dict[str, Entry] = {}
 for _name, _places in (("deform_conv2d", (2, 3)), ("roi_align", (1,)), ("ps_roi_align", (1,))):
     _operator = products.operator("torchvision", _name)
     _placed = products.Placed(_operator, *_places)
-    NAMED[f"torchvision.{_name}"] = Entry(_placed, Taylor(_operator), anywhere=True)
+    RULES[f"torchvision.{_name}"] = Entry(_placed, Taylor(_operator), anywhere=True)
 
 
 def register_rule(torch_function: Callable, rule: Rule, policy: str | None = None) -> None:

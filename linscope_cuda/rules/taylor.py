@@ -175,9 +175,9 @@ def in_probes(
 
 
 def _finite(xs: Tensors, at: Tensors) -> Tensors:
-    """xs, and 0 where x0 is infinite, as what a mask leaves out is: a constant."""
+    """xs, and 0 where x0 is as large as numbers are, as what a mask leaves out is: a constant."""
     return tuple(
-        x.masked_fill(out, 0) if (out := x0.isinf()).any() else x
+        x.masked_fill(out, 0) if (out := x0.abs() > torch.finfo(x0.dtype).max / 4).any() else x
         for x, x0 in zip(xs, at, strict=True)
     )
 
