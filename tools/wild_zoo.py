@@ -12,7 +12,7 @@ whose certificate holds, in float64 where its own code allows that.
 from __future__ import annotations
 
 import argparse
-import importlib.util
+import inspect
 import json
 import multiprocessing
 import os
@@ -22,6 +22,8 @@ import time
 import warnings
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -66,8 +68,7 @@ def _picture(model: Any, channels: int, sizes: tuple[int, ...] = SIZES, **told: 
 
 
 def _timm(name: str) -> Case:
-    import timm
-
+    timm = import_module("timm")
     model = timm.create_model(name, pretrained=False).eval()
     channels, *_, own = model.default_cfg["input_size"]
     return _picture(model, channels, (*(s for s in SIZES if s < own), own))
@@ -92,8 +93,7 @@ def _torchvision(name: str) -> Case:
 
 
 def _smp(name: str) -> Case:
-    import segmentation_models_pytorch as smp
-
+    smp = import_module("segmentation_models_pytorch")
     architecture, _, encoder = name.partition("/")
     model = smp.create_model(architecture, encoder or "resnet18", encoder_weights=None)
     return _picture(model.eval(), 3)
@@ -102,8 +102,8 @@ def _smp(name: str) -> Case:
 def _transformers(name: str) -> Case:
     """A tiny configuration of a class; language models on their embeddings."""
     import torch
-    import transformers
 
+    transformers = import_module("transformers")
     kind = getattr(transformers, name)
     config = kind.config_class()
     small = {
@@ -133,11 +133,9 @@ def _transformers(name: str) -> Case:
 
 
 def _spandrel(name: str) -> Case:
-    import importlib
-
     import torch
 
-    module = importlib.import_module(f"spandrel.architectures.{name}")
+    module = import_module(f"spandrel.architectures.{name}")
     kind = next(
         v
         for k, v in vars(module).items()
@@ -151,8 +149,7 @@ def _spandrel(name: str) -> Case:
 
 
 def _monai(name: str) -> Case:
-    import monai.networks.nets as nets
-
+    nets = import_module("monai.networks.nets")
     given: dict[str, dict[str, Any]] = {
         "UNet": {"spatial_dims": 2, "in_channels": 1, "out_channels": 2,
                  "channels": (8, 16, 32), "strides": (2, 2)},
@@ -180,9 +177,9 @@ def _monai(name: str) -> Case:
 
 
 def _diffusers(name: str) -> Case:
-    import diffusers
     import torch
 
+    diffusers = import_module("diffusers")
     if name == "AutoencoderKL":
         model = diffusers.AutoencoderKL(block_out_channels=(8, 16), norm_num_groups=4,
                                         down_block_types=("DownEncoderBlock2D",) * 2,
@@ -198,8 +195,7 @@ def _diffusers(name: str) -> Case:
 
 
 def _deepinv(name: str) -> Case:
-    import deepinv.models as models
-
+    models = import_module("deepinv.models")
     given = {
         "DnCNN": {"depth": 5},
         "UNet": {"scales": 2},
@@ -208,8 +204,6 @@ def _deepinv(name: str) -> Case:
         "SwinIR": {},
     }
     kind = getattr(models, name)
-    import inspect
-
     known = inspect.signature(kind).parameters
     more = {
         k: v
@@ -218,7 +212,9 @@ def _deepinv(name: str) -> Case:
     }
     model = kind(**given.get(name, {}), **more).eval()
     if "sigma" in inspect.signature(model.forward).parameters:
-        return Case(model, __import__("torch").rand(1, 3, 32, 32), kwargs={"sigma": 0.1})
+        import torch
+
+        return Case(model, torch.rand(1, 3, 32, 32), kwargs={"sigma": 0.1})
     return _picture(model, 3)
 
 
@@ -369,7 +365,7 @@ def page(rows: list[dict[str, Any]]) -> str:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n\n")[0])
+    parser = argparse.ArgumentParser(description=str(__doc__).partition("\n\n")[0])
     parser.add_argument("names", nargs="*", metavar="LIBRARY:ARCHITECTURE")
     parser.add_argument("--list", type=Path, help="a file of names, one a line")
     parser.add_argument("--policy", nargs="+", default=["paper"])
@@ -383,14 +379,14 @@ def main() -> int:
     if unknown or not names:
         parser.error(f"wanted are names like timm:resnet18, of {', '.join(BUILDERS)}; {unknown}")
     CONTEXT.set_forkserver_preload(["torch", "linscope_cuda", *MODULES.values()])
-    there = {k for k, module in MODULES.items() if importlib.util.find_spec(module)}
+    there = {k for k, module in MODULES.items() if find_spec(module)}
     left = sorted({n.partition(":")[0] for n in names} - there)
     if left:
         print(f"not installed, and left out: {', '.join(left)}", file=sys.stderr)
     tasks = [(n, p) for n in names if n.partition(":")[0] in there for p in asked.policy]
     rows = []
     with ThreadPoolExecutor(asked.jobs) as pool:
-        for row in pool.map(lambda task: apart(*task, asked.limit), tasks):
+        for row in pool.map(lambda task: apart(task[0], task[1], asked.limit), tasks):
             rows.append(row)
             print(f"{len(rows)}/{len(tasks)} {row['network']} {row['policy']}: {row['answer']} "
                   f"{str(row.get('why', ''))[:150]}", file=sys.stderr)  # fmt: skip

@@ -53,7 +53,7 @@ class Several(Inputs):
         super().__init__(self.join(parts if self.names is None else given))
 
     def call(self, model, x, kwargs):
-        parts = self.split(x)
+        parts: Any = self.split(x)
         return model(*parts, **kwargs) if self.names is None else model(**parts, **kwargs)
 
     def join(self, parts):

@@ -124,7 +124,7 @@ for _name in (
 for _method, _function in (
     *(
         (getattr(Tensor, f"__{name}__"), getattr(torch, name))
-        for name in "eq ne gt ge lt le".split()
+        for name in ["eq", "ne", "gt", "ge", "lt", "le"]
     ),
     (Tensor.__floordiv__, torch.floor_divide),
     (Tensor.__rfloordiv__, lambda x, y: torch.floor_divide(y, x)),

@@ -147,7 +147,8 @@ class Reduction:
 
     def __call__(self, freeze, input, *args: Any, **kwargs: Any):
         def weights(x: Tensor) -> Tensor:
-            degree = self.degree(x, *args, **kwargs) if callable(self.degree) else self.degree
+            degree: Any = self.degree
+            degree = degree(x, *args, **kwargs) if callable(degree) else degree
             slopes = _slopes(lambda x: self.function(x, *args, **kwargs), x)
             return torch.where(slopes.isfinite(), slopes / degree, 0)
 
