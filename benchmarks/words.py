@@ -8,8 +8,8 @@ after a run that is not counted, and their results were compared first; medians 
 that is freed stays with the process, for every candidate alike: with the C library's defaults each
 tensor above 32 MB is fetched from the system anew, which takes several times the work in it.
 
-All of it took 29 minutes, with an empty cache of compiled code; what has a command of its own below
-was measured once more.""",
+All of it took 37 minutes, with an empty cache of compiled code. The machine is a virtual one, whose
+speed changes by a tenth and more from hour to hour: compare within a table.""",
     "storage": """## What is kept for one image
 Counted on meta tensors. "ReLU activations" is DFV's record in float32, and the second column the
 paper's Table 1, which prints them as values x 4 bytes x 1000 images / 10^6 / 1024. Autograd is what
@@ -24,18 +24,22 @@ Below 1 is faster. All of a column ran interleaved in one process.
 The weights are random, with batch norms settled on random inputs. "Differs by" is the largest
 relative difference of both products to torch's, before they are timed. Where a network is not
 piecewise linear, torch's are those of "tape of Taylor"; the tape freezes as the paper does, and is
-compared with the doubled batch.""",
+compared with the doubled batch.
+
+F v takes less than a pass where batch norms are folded, and in this run a few percent more on EDSR
+and PixelShuffle-4, which have none. Making an interpreter takes 7 to 9 passes where convolutions
+are large, and 11 to 18 where calls are short and many, as in DenseNet: the check alone runs the
+network six times, and what is recorded once goes through Python. By Taylor it takes up to 27.""",
     "ways": """## F v and Fᵀ u by every way
 Time over that of a plain pass (forward for F v, forward and backward with frozen weights for Fᵀ u);
 below 1 is faster than torch itself. Gradients and "tape of Taylor" give the Jacobian, which is F
 where the network is piecewise linear; on CycleGAN the other ways freeze as the paper does. More
 probes are left out where a product would take long. DFV has a table of its own, below.
 
-The tape takes one pass for F v and half of a forward and backward pass for Fᵀ u, alone or beside
-the fastest. On SqueezeNet, whose calls are short, torch.func.linearize for F v and the kept graph
-of torch.func.vjp for Fᵀ u are up to an eighth faster: they follow no Python, which the tape does in
-each product; that is all they gain. They give the Jacobian alone, and keep many times the memory
-(see below). On the other networks what lies within a few percent of the tape is level with it.""",
+The tape takes 0.6 to 1 pass for F v and 0.4 to 0.5 of a forward and backward pass for Fᵀ u. In this
+run torch.func.linearize is a fifth faster for F v on EDSR, and the kept graph of torch.func.vjp for
+Fᵀ u on CycleGAN; in the table above, from the same hour, it is the other way round. Both give the
+Jacobian alone, and keep many times the memory (see below). All else is slower.""",
     "dfv": """## Against Deep Filter Visualization
 Table 2 of the paper: DFV records every activation, in memory or in files that the page cache does
 not hold. The paper infers from the speed of media that its doubled batch is 2 to 10,000 times
@@ -45,10 +49,14 @@ more probes share x0. From files DFV takes up to 1.5 times as long with one prob
 gains is half of the time for Fᵀ u, for which DFV's replay runs forward anew, and the memory.""",
     "memory": """## Memory
 A fresh process for each: MB kept by the way, and at the peak of one product, over what the process
-held with the network loaded. For Fᵀ u the tape's peak is the smallest everywhere. For F v it is but
-for DFV on disk, which maps one layer's record at a time and takes up to an eighth less, a third in
-another run, and for the doubled batch with 8 probes on SqueezeNet, by 11 %: the system sees what
-the C library keeps of freed memory, too, which differs from way to way by some tensors.""",
+held with the network loaded. For Fᵀ u the tape's peak is the smallest everywhere. For F v it is the
+smallest, or within a sixth of DFV on disk, which maps one layer's record at a time: the system sees
+what the C library keeps of freed memory, too, which differs from way to way and from run to run by
+some tensors. (With MALLOC_MMAP_THRESHOLD_=1000000 the tape's F v on VGG-19 peaks at 37 MB.)
+
+By Taylor the tape of a network with norms keeps x0 at each norm and what its derivative needs of
+that, which is computed once: about three activations for each, less than autograd's graph at its
+peak, and ten times what the paper's decisions take.""",
     "fits": """## How large an input fits
 Fᵀ u of the paper's large EDSR (32 blocks of 256 features, x4): pixels of the input for which the
 peak of the whole process stays within 4, 8 and 16 GB, on the line through two measured sizes; a
@@ -67,13 +75,14 @@ and compiled. "Of a copy" is the speed in bytes that must move, over that of cop
 Rounds count once one has fetched no memory from the system, or after eight.
 
 In cache max_pool2d_frozen is level with torch's gather: both look up a place for each output. With
-large tensors, where a decision of one byte instead of an index of eight counts, it is 2.1 to 2.6
-times as fast; with one probe 1.7 to 2.8 times over many runs, as memory happened to lie.""",
+large tensors, where a decision of one byte instead of an index of eight counts, it is 1.7 times as
+fast; 1.7 to 2.8 times over many runs, as memory happened to lie. Compiled code is level with the
+operators, and up to a fifth faster, where it fuses the whole of a scope; it packs no decision.""",
     "scaling": """## How cost grows""",
     "ledger": """## The ledger beside FullGrad
 FullGrad is input gradients and bias gradients by plain autograd: a pass forward and one back. So it
 is for the ledger, which also counts what is no layer's bias, and keeps no gradients; where a
-network's calls are short, following them in Python counts.""",
+network's calls are short, what both do for each of them counts.""",
     "svd": """## Singular values
 The ten largest of F at a photo of a cat, in float32, see [svd.md](svd.md). "Samples" counts every
 probe, "in sequence" batches one after another. "Differs by" is the largest relative difference to

@@ -43,8 +43,11 @@ class Several(Inputs):
     def __init__(self, given: Sequence[Tensor] | Mapping[str, Tensor]):
         self.names = list(given) if isinstance(given, Mapping) else None
         parts = list(given.values()) if isinstance(given, Mapping) else list(given)
-        if not parts or any(not isinstance(t, Tensor) or t.dim() < 1 or len(t) != 1 for t in parts):
-            shapes = [tuple(t.shape) if isinstance(t, Tensor) else type(t).__name__ for t in parts]
+        kinds = ", ".join(type(t).__name__ for t in parts if not isinstance(t, Tensor))
+        if kinds or not parts:
+            raise TypeError(f"inputs want tensors, was given a list of {kinds or 'none'}")
+        if any(t.dim() < 1 or len(t) != 1 for t in parts):
+            shapes = [tuple(t.shape) for t in parts]
             raise ValueError(f"inputs want one sample each, (1, *shape), were given {shapes}")
         if len({(t.dtype, t.device) for t in parts}) > 1:
             kinds = ", ".join(f"{t.dtype} on {t.device}" for t in parts)

@@ -19,7 +19,7 @@ from torch.overrides import TorchFunctionMode
 from ..rules import RULES, Entry, Fused, Rule, UnscopedOperation
 from ..rules.linear import CASTS, LAYERS, LIKE, LINEAR, NEUTRAL, RANDOM, writes_in_place
 from ..rules.policy import Policy, function_name
-from .provenance import Marks, Refused, Turns, Waiting, tensors
+from .provenance import Marks, Refused, Turns, tensors
 from .refusals import (
     require_followed,
     require_kept,
@@ -181,8 +181,8 @@ class Interception(TorchFunctionMode):
                 return func(*args, **kwargs)
             try:
                 result = self._handle(func, args, kwargs, probes, named)
-            except Waiting as reason:
-                if self.handled > 1:
+            except UnscopedOperation as reason:
+                if self.handled > 1 or not reason.waits:
                     raise
                 result = self._go_on(func, args, kwargs, reason)
         finally:
@@ -252,15 +252,11 @@ class Interception(TorchFunctionMode):
                 raise UnscopedOperation(f"{self.where(func)} writes over a constant")
             elsewhere = any(probes[1:]) or any(n for k, n in named.items() if k != "input")
             return self._freeze(rule, func, args, kwargs, elsewhere)
+        what = "neither linear nor has a rule that says how to freeze it; "
+        what += "linscope_cuda.register_rule adds one"
         if linear is not None:
-            raise Waiting(
-                f"{self.where(func)} is linear in some of its arguments, but not in those that "
-                "depend on the input here"
-            )
-        raise Waiting(
-            f"{self.where(func)} is neither linear nor has a rule that says how to freeze it; "
-            "linscope_cuda.register_rule adds one"
-        )
+            what = "linear in some of its arguments, but not in those that depend on the input here"
+        raise UnscopedOperation(f"{self.where(func)} is {what}", waits=True)
 
     def _freeze(self, entry: Entry, func: Any, args: tuple, kwargs: dict, elsewhere: bool) -> Any:
         if not args and "input" in kwargs:
@@ -279,7 +275,7 @@ class Interception(TorchFunctionMode):
                 return y
             y = self._apply(rule, args, kwargs)
         except UnscopedOperation as error:
-            raise Waiting(f"{self.where(func)}: {error}") from error
+            raise UnscopedOperation(f"{self.where(func)}: {error}", waits=True) from error
         finally:
             self.function, self.expanding = outer
         require_followed(self, func, list(filter(self.probes, tensors(y))))
@@ -289,12 +285,14 @@ class Interception(TorchFunctionMode):
         return y
 
     def _apply(self, rule: Rule, args: tuple, kwargs: dict) -> Any:
-        if isinstance(rule, Fused) and args[0].dim():
+        lacking = rule.least_dims - args[0].dim() if isinstance(rule, Fused) else 0
+        if isinstance(rule, Fused) and lacking <= 0:
             return self.apply(rule, *args, **kwargs)
         with self:  # what the rule is made of is caught in turn
-            if isinstance(rule, Fused):  # operators know no single numbers
-                return rule(self, args[0].reshape(1), *args[1:], **kwargs).reshape(())
-            return rule(self, *args, **kwargs)
+            if lacking <= 0:
+                return rule(self, *args, **kwargs)
+            y = rule(self, args[0][(None,) * lacking], *args[1:], **kwargs)
+            return y.reshape(y.shape[lacking:])
 
     def overwrite(self, rule: Rule, target: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         """What a rule makes of a tensor, in that tensor's memory."""

@@ -79,10 +79,6 @@ class Marks:
         value._linscope_run = self.token  # pyright: ignore[reportAttributeAccessIssue]
 
 
-class Waiting(UnscopedOperation):
-    """A refusal that is none as long as the output does not depend on what was refused."""
-
-
 class Refused:
     """Why tensors have no frozen system."""
 

@@ -74,7 +74,7 @@ def require_followed(run: Interception, func: Any, results: list[Tensor]) -> Non
     there is a graph, be part of it.
     """
     if not all(y.is_floating_point() or y.is_complex() for y in results):
-        raise UnscopedOperation(f"{run.where(func)} rounds: it is not linear")
+        raise UnscopedOperation(f"{run.where(func)} rounds: it is not linear", waits=True)
     if not run.gradients or run.handled > 1 or not results:
         return
     if not any(y.requires_grad for y in results):

@@ -17,7 +17,14 @@ Decision = dict[str, Any]
 
 
 class UnscopedOperation(NotImplementedError):
-    """A network used a function that is neither linear nor has a rule to freeze it by."""
+    """A network used a function that is neither linear nor has a rule to freeze it by.
+
+    `waits`: it does not matter as long as the output does not depend on what the function gave.
+    """
+
+    def __init__(self, message: str, waits: bool = False):
+        super().__init__(message)
+        self.waits = waits
 
 
 @dataclass(frozen=True)
@@ -35,7 +42,12 @@ class Places:
 
 
 class Fused(ABC):
-    """A rule with operators of its own for deciding, and for applying what was decided."""
+    """A rule with operators of its own for deciding, and for applying what was decided.
+
+    Its operators want `least_dims` dimensions; ones are put before those of an input with fewer.
+    """
+
+    least_dims = 1
 
     @abstractmethod
     def scope(self, references: int, *args: Any, **kwargs: Any) -> tuple[Any, Decision]:

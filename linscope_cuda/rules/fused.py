@@ -105,6 +105,8 @@ class Gate(Fused):
 class MaxPool2d(Fused):
     """The reference's winners, read in every probe."""
 
+    least_dims = 4
+
     def scope(
         self,
         references,

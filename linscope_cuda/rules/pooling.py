@@ -9,7 +9,6 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .entry import Places
-from .fused import MaxPool2d
 
 
 def _spread(value, dims: int) -> list:
@@ -18,7 +17,7 @@ def _spread(value, dims: int) -> list:
 
 
 class MaxPool:
-    """Max pooling over 1 or 3 dimensions, and over any with its indices, which are a decision.
+    """Max pooling over 1 or 3 dimensions, and over 2 with its indices, which are a decision.
 
     `pool` is torch's, that returns both.
     """
@@ -40,8 +39,6 @@ class MaxPool:
         window = kernel_size, stride or kernel_size, padding, dilation
         if return_indices or self.with_indices or input.dim() == self.dims + 1:
             return self._gathered(freeze, input, *window, ceil_mode, return_indices)
-        if self.dims == 2:
-            return _IN_IMAGES(freeze, input, *window, ceil_mode)
         return (_max_pool1d if self.dims == 1 else _max_pool3d)(input, *window, ceil_mode)
 
     def _gathered(self, freeze, input, kernel, stride, padding, dilation, ceil_mode, indices):
@@ -50,9 +47,6 @@ class MaxPool:
 
         y, at = gathered(freeze, input, winners, self.dims)
         return (y, at) if indices or self.with_indices else y
-
-
-_IN_IMAGES = MaxPool2d()
 
 
 def gathered(

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from . import attention, norms, pooling, products, recurrent, smooth
 from .entry import Entry, Role, Rule, inplace_position, unfrozen
-from .fused import Clamp, Gate, InstanceNorm, LeakyRelu, PRelu, Relu
+from .fused import Clamp, Gate, InstanceNorm, LeakyRelu, MaxPool2d, PRelu, Relu
 from .linear import out_of_place
 from .losses import BENT, LOSSES
 from .policy import POLICIES
@@ -134,9 +134,11 @@ for _name in ("argmax", "argmin", "argsort"):
     _pieces(_spellings(_name), Decided(getattr(torch, _name)))
 
 _max_pools = {d: getattr(F, f"max_pool{d}d_with_indices") for d in (1, 2, 3)}
+_pieces([F.max_pool2d, torch.max_pool2d], MaxPool2d())
 for _dims, _pool in _max_pools.items():
-    _functions = [getattr(home, f"max_pool{_dims}d") for home in (F, torch)]
-    _pieces(_functions, pooling.MaxPool(_pool, _dims))
+    if _dims != 2:
+        _functions = [getattr(home, f"max_pool{_dims}d") for home in (F, torch)]
+        _pieces(_functions, pooling.MaxPool(_pool, _dims))
     _pieces([_pool], pooling.MaxPool(_pool, _dims, with_indices=True))
     _pool = getattr(F, f"adaptive_max_pool{_dims}d")
     _functions = [*_spellings(f"adaptive_max_pool{_dims}d")]

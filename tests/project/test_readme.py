@@ -45,12 +45,19 @@ def test_the_examples_on_your_own_network(tmp_path, monkeypatch):
     assert torch.equal(scope["saved"].filter(x0), op.filter(x0))
 
 
+class _Product(nn.Module):
+    def forward(self, image, code):
+        return torch.relu(image) * torch.sigmoid(code)
+
+
 def test_the_examples_about_networks(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     model = nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 2)).eval()
     x0 = torch.randn(1, 3)
     scope = {"torch": torch, "ls": ls, "F": F, "model": model, "x0": x0}
     scope |= {"op": ls.LinearInterpreter(model, x0), "task": torch.sum}
+    scope |= {"image": torch.randn(1, 4), "code": torch.randn(1, 4), "u": torch.randn(1, 4)}
+    scope["generator"] = _Product().eval()
     for example in examples("docs/networks.md"):
         exec(example, scope)
     assert (tmp_path / "cat.tape").is_file() and len(list((tmp_path / "tapes").iterdir())) == 1
