@@ -20,6 +20,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from .line import Line
+from .spellings import INDEXED, is_mask, result_dtype, spelled, twin
 from .step import Step, Value, leaves, substituted
 from .storage import Storage
 from .views import Geometry, Untraceable, View, each_view, geometry, shown
@@ -130,10 +131,12 @@ class Tracer(TorchDispatchMode):
         """Is told every operator before it runs."""
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        func, kwargs = _spelled(func, kwargs or {})
+        func, kwargs = spelled(func, kwargs or {})
         self.on_operator(func, args)
         if self.paused:
             return func(*args, **kwargs)
+        if func.overloadpacket in INDEXED:
+            args = (args[0], self._places(args[1]), *args[2:])
         if any(written := _written(func)):
             return self._run_writing(func, written, args, kwargs)
         if func.overloadpacket in _FACTORIES:
@@ -145,6 +148,13 @@ class Tracer(TorchDispatchMode):
         elif any(isinstance(v, Value) for v in given.values()):
             self._record(func, args, kwargs, result, given)
         return result
+
+    def _places(self, indices: list) -> list:
+        """Indices with places for masks: how many these are, a mask made anew does not say."""
+        with self.pause():
+            return [
+                place for i in indices for place in (i.nonzero().unbind(1) if is_mask(i) else [i])
+            ]
 
     def _operands(self, arguments: Any) -> dict[int, Value | Held | Tensor]:
         """By tensor, its value or itself."""
@@ -232,10 +242,10 @@ class Tracer(TorchDispatchMode):
         return result
 
     def _emit_twin(self, func, args, kwargs, target, given) -> Value:
-        twin, shape = _twin(func), tuple(target.shape)
-        dtype = _dtype(twin, args, kwargs)
+        other, shape = twin(func), tuple(target.shape)
+        dtype = result_dtype(other, args, kwargs)
         args, kwargs = self._named(args, given), self._named(kwargs, given)
-        made = self._emit(twin, args, kwargs, [(shape, dtype)])[0]
+        made = self._emit(other, args, kwargs, [(shape, dtype)])[0]
         return self._cast(made, target.dtype)
 
     def _cast(self, value: Value, dtype: torch.dtype) -> Value:
@@ -274,24 +284,8 @@ class Tracer(TorchDispatchMode):
         with self.pause():
             before = aten.alias.default(args[0])
         result = func(*args, **kwargs)
-        self._note_views(_twin(func), (before, *args[1:]), kwargs, args[0])
+        self._note_views(twin(func), (before, *args[1:]), kwargs, args[0])
         return result
-
-
-# What says nothing of the memory that its results share with its argument.
-_SAFE = {
-    aten.unsafe_split.Tensor: aten.split.Tensor,
-    aten.unsafe_split_with_sizes.default: aten.split_with_sizes.default,
-}
-
-
-def _spelled(func: Any, kwargs: dict) -> tuple[Any, dict]:
-    """An operator as one that does the same, of which more is known."""
-    if func is aten.scatter.reduce and kwargs.get("reduce") == "add":
-        return aten.scatter_add.default, {}
-    if func is aten.scatter_.reduce and kwargs.get("reduce") == "add":
-        return aten.scatter_add_.default, {}
-    return _SAFE.get(func, func), kwargs
 
 
 @cache
@@ -320,36 +314,6 @@ _FACTORIES = {
     *(aten.zeros_like, aten.ones_like, aten.full_like, aten.empty_like),
     *(aten.new_zeros, aten.new_ones, aten.new_full, aten.new_empty, aten.new_empty_strided),
 }
-
-
-def _dtype(function: Any, args: tuple, kwargs: dict) -> torch.dtype:
-    """Of what a function gives, which may be wider than what its twin writes into."""
-    dtypes = {t.dtype for t in leaves((args, kwargs)) if t.is_floating_point()}
-    if len(dtypes) < 2:
-        return args[0].dtype
-
-    def shadow(t: Tensor) -> Tensor:
-        return torch.empty(t.shape, dtype=t.dtype, device="meta")
-
-    return function(*substituted(args, shadow), **substituted(kwargs, shadow)).dtype
-
-
-_TWINS = {
-    aten.transpose_.default: aten.transpose.int,
-    aten.ldexp_.default: aten.ldexp.Tensor,
-}
-
-
-def _twin(func) -> Any:
-    """The operator that does the same without writing."""
-    if func in _TWINS:
-        return _TWINS[func]
-    space, name = func._schema.name.split("::")
-    packet = getattr(getattr(torch.ops, space), name.removesuffix("_"), None)
-    twin = getattr(packet, func._schema.overload_name or "default", None)
-    if twin is None or twin is func:
-        raise Untraceable(f"{func} has no twin that does not write")
-    return twin
 
 
 def _settled(step: Step) -> Step:

@@ -57,6 +57,11 @@ def test_imports_run_downward():
     assert seen == set(FLOORS)
 
 
+def test_no_file_is_longer_than_one_reads_at_once():
+    long = {str(p): n for p in ROOT.rglob("*.py") if (n := len(p.read_text().splitlines())) > 350}
+    assert not long
+
+
 def modules():
     """The name of every module and folder of the package, in Python."""
     for path in sorted(ROOT.rglob("*.py")):

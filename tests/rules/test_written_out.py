@@ -243,6 +243,26 @@ def test_what_is_written_for_one_sample_runs(name, policy):
         assert relative(op.todense(), J.reshape(op.shape)) < 1e-12
 
 
+class ByMasks(nn.Module):
+    """How many values a mask chooses depends on x0 alone."""
+
+    def forward(self, x):
+        y, above = torch.zeros_like(x), x > 0
+        y[above] = 2 * x[above]
+        y[~above] = 3 * x.flip(-1)[~above]
+        z = x.clone()
+        z[x.abs() > 1] = 0.5
+        return y + z + x[:, torch.tensor([True, False, True])].sum(1, keepdim=True)
+
+
+@pytest.mark.parametrize("storage", STORAGES)
+def test_values_are_taken_and_written_by_masks(storage):
+    op = ls.LinearInterpreter(ByMasks(), rand(LINE), storage=storage)
+    J = torch.autograd.functional.jacobian(ByMasks(), op.x0).reshape(op.shape)
+    assert relative(op.todense(), J) < 1e-15
+    assert relative(op.T.todense(), J.T) < 1e-15
+
+
 def test_complex_outputs_are_a_sentence_and_their_parts_run():
     model = Net(lambda x: torch.fft.fft(torch.relu(x)))
     with pytest.raises(TypeError, match="complex; choose real numbers"):
