@@ -1,7 +1,7 @@
 # Each command does all its own set-up in a virtual environment.
 #   make tour     pictures and a page of the bundled network, in tour/tour.html
 #   make test     build, install and run every test
-#   make quick    the tests that take no time, on two cores
+#   make quick    the tests that take no time, in about a minute on two cores
 #   make gallery  every picture of README.md and docs/, in docs/pictures
 # TORCH chooses the build of torch: make test TORCH="torch==2.13.0"
 

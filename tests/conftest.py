@@ -6,10 +6,13 @@ import linscope_cuda as ls
 
 # Whole files that a first look does without: `make quick`.
 SLOW = {
-    *("test_bits", "test_torchvision", "test_compile", "test_faster", "test_fuzz"),
+    *("test_bits", "test_torchvision", "test_compile", "test_faster", "test_fuzz", "test_program"),
     *("test_emulator", "test_emulator_bugs", "test_emulator_large", "test_emulator_traffic"),
     *("test_benchmarks", "test_build", "test_launch", "test_machine_code", "test_readme"),
     *("test_page_in_browser", "test_real_networks", "test_selftest", "test_operator_database"),
+    *("test_sweep", "test_svd_checkpoint", "test_tracer", "test_memory", "test_program_file"),
+    *("test_cli", "test_cli_fields", "test_cli_refusals", "test_tape_trust", "test_tape_folder"),
+    *("test_derivatives", "test_ops"),
 }
 
 

@@ -4,13 +4,15 @@ its own decisions.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from typing import Any
 
 from torch import Tensor, nn
 from torch._C import DisableTorchFunction
+from torch.nn.modules.module import register_module_forward_hook
 
 from ..program import Line, Step, Value
 from ..program.tracer import Tracer
@@ -60,13 +62,15 @@ class Record(Interception):
         self.entries: list[Entry] = []
         self.names: list[str] = []
         self.results: list[Value | None] = []  # of the calls
+        self.outputs: dict[str, list[Value | None]] = {}  # of the modules, at each of their calls
         self.tape: Tape
         self.line: Line  # of F x + r
         self.steps: list[Step]  # also those that the output is not made of
 
     def run(self, forward, x):
         try:
-            y = super().run(forward, x)
+            with _told(self._note):
+                y = super().run(forward, x)
         except Untraceable as error:
             raise UnscopedOperation(f"{self.tracer.label}: {error}") from error
         try:
@@ -79,6 +83,14 @@ class Record(Interception):
 
     def modes(self):
         return [self.tracer]
+
+    def _note(self, module: nn.Module, y: Any) -> None:
+        """What a module gives."""
+        path = self._paths.get(id(module))
+        if path is not None:
+            with DisableTorchFunction():
+                value = self.tracer.value(y) if isinstance(y, Tensor) else None
+            self.outputs.setdefault(path, []).append(value)
 
     def unrecorded(self):
         return self.tracer.pause()
@@ -145,6 +157,16 @@ class Record(Interception):
             if isinstance(part, Tensor) and part.device != like.device:
                 self.tracer.constant(part)
         return {k: v.to(like.device) if isinstance(v, Tensor) else v for k, v in decision.items()}
+
+
+@contextmanager
+def _told(note: Callable[[nn.Module, Any], None]) -> Iterator[None]:
+    """Within it, note(module, output) is called after each module's forward."""
+    handle = register_module_forward_hook(lambda module, _, y: note(module, y))
+    try:
+        yield
+    finally:
+        handle.remove()
 
 
 def _length(x: Tensor) -> int:

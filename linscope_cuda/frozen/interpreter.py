@@ -181,6 +181,17 @@ class LinearInterpreter(FrozenNetwork):
         """
         program_file.save(self, type(self.model).__name__, path)
 
+    def between(self, start: str, stop: str) -> FrozenNetwork:
+        """The map from one module's output to another's, with the decisions for x0: F and r of that
+        part. What reaches the second past the first counts as r.
+
+        ValueError for a module that is called more than once, or not in between.
+
+        >>> op.between("layer2", "layer4").filter(v)
+        """
+        source = self.source.recorded().between(start, stop)
+        return FrozenNetwork(source, self.policy, self.max_bytes)
+
     def calls(self) -> list[str]:
         """The network's calls that depend on its input, in order: function and module."""
         return self.source.recorded().calls

@@ -19,8 +19,9 @@ from ..capture.stamp import Stamp
 from ..capture.tape import Tape
 from ..capture.tape_folder import Folder
 from ..capture.transparent import foreign_functions, normal_mode
-from ..program import Program
+from ..program import Program, Value
 from ..program.line import flattened
+from ..program.part import part
 from ..program.transposed import NoTranspose
 from ..program.views import Untraceable
 from ..rules import UnscopedOperation
@@ -80,6 +81,7 @@ class Taped:
         self.calls = [] if run is None else run.names  # that depend on the network's input
         self._results = [] if run is None else run.results
         self._steps = [] if run is None else run.steps
+        self._modules = {} if run is None else run.outputs
         kinds = {v.dtype for v in program.line.followed()}
         self.narrowest = narrowest(kinds if run is None else kinds | run.marks.dtypes)
         self.passes = 1
@@ -125,6 +127,24 @@ class Taped:
             return max(self.program.linear.peak_bytes, self.program.T.peak_bytes)
         except NoTranspose:
             return self.program.linear.peak_bytes
+
+    def between(self, start: str, stop: str) -> Taped:
+        """The network from one module's output to another's."""
+        first, last = (self._output(name) for name in (start, stop))
+        line, x0, y = part(self.program.line.input, self._steps, first, last, self.x0)
+        return Taped(x0, y, Program(line, self.program.fold), self.stamp)
+
+    def _output(self, name: str) -> Value:
+        values = self._modules.get(name)
+        if values is None:
+            known = ", ".join(list(self._modules)[:8])
+            raise ValueError(f"no module {name!r} was called; there are {known} ...")
+        if len(values) != 1 or values[0] is None or values[0].shape[:1] != (1,):
+            raise ValueError(
+                f"module {name!r} gives no tensor of one sample that depends on the network's "
+                f"input, or is called more than once ({len(values)} times)"
+            )
+        return values[0]
 
     @property
     def followed(self) -> list[int]:
