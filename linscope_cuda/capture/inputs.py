@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from threading import get_ident
 from typing import Any
 
 import torch
@@ -91,7 +92,7 @@ class Within(Inputs):
             )
         self.module, self.given = modules[at], given
         seen: list[Any] = []
-        with torch.no_grad(), _instead(self.module, lambda y: seen.append(y)):
+        with torch.no_grad(), instead(self.module, lambda y: seen.append(y)):
             self._run(model, 1, kwargs)
         if len(seen) != 1 or not isinstance(seen[0], Tensor) or len(seen[0]) != 1:
             what = f"{len(seen)} times" if len(seen) != 1 else "and gives no tensor of one sample"
@@ -99,7 +100,7 @@ class Within(Inputs):
         super().__init__(seen[0].detach().clone())
 
     def call(self, model, x, kwargs):
-        with _instead(self.module, lambda y: x):
+        with instead(self.module, lambda y: x):
             return self._run(model, len(x), kwargs)
 
     def fixed(self):
@@ -117,9 +118,10 @@ class Within(Inputs):
 
 
 @contextmanager
-def _instead(module: nn.Module, value: Any) -> Iterator[None]:
-    """Within it, the module gives value(its output), where that is not None."""
-    handle = module.register_forward_hook(lambda _, __, y: value(y), always_call=False)
+def instead(module: nn.Module, value: Any) -> Iterator[None]:
+    """Within it, the module gives value(its output), where that is not None; in this thread."""
+    own = get_ident()
+    handle = module.register_forward_hook(lambda _, __, y: value(y) if get_ident() == own else None)
     try:
         yield
     finally:

@@ -171,15 +171,16 @@ class Interception(TorchFunctionMode):
                 require_no_parameter(self, func, (*args, *kwargs.values()))
             if not any(probes) and not any(named.values()):
                 return self._on_constants(func, args, kwargs)
-            if reason := self.refused.reason((*args, *kwargs.values())):
-                return self._go_on(func, args, kwargs, reason)
-            if self.transparent and func in TRANSPARENT:
+            refused = self.refused.reason((*args, *kwargs.values()))
+            if not refused and self.transparent and func in TRANSPARENT:
                 result = TRANSPARENT[func](*args, **kwargs)
                 self.marks.put(result)
                 return result
             if func in NEUTRAL and not any(probes[1:]) and not any(named.values()):
                 return func(*args, **kwargs)
             try:
+                if refused:
+                    raise refused
                 result = self._handle(func, args, kwargs, probes, named)
             except UnscopedOperation as reason:
                 if self.handled > 1 or not reason.waits:
@@ -236,7 +237,7 @@ class Interception(TorchFunctionMode):
             if writes_in_place(func) and not probes[0]:
                 require_own(self, func, args[0])
             if func in LAYERS:
-                args, kwargs = self.marks.of_one_dtype(args), kwargs
+                args = self.marks.of_one_dtype(args)
             result = func(*args, **kwargs)
             if func in CASTS:
                 result = self.marks.as_wide(args[0], result)

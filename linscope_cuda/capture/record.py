@@ -4,15 +4,14 @@ its own decisions.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
 from typing import Any
 
 from torch import Tensor, nn
 from torch._C import DisableTorchFunction
-from torch.nn.modules.module import register_module_forward_hook
 
 from ..program import Line, Step, Value
 from ..program.tracer import Tracer
@@ -22,6 +21,7 @@ from ..rules.checking import mismatch
 from ..rules.entry import Decision, Places
 from ..rules.packing import pack, unpack
 from ..rules.policy import Policy, function_name
+from .inputs import instead
 from .interception import Interception
 from .tape import Entry, Tape
 
@@ -47,7 +47,8 @@ class Record(Interception):
     """Runs the model on x0, all of it references, and writes each decision on the tape, each step
     of F x + r into a straight line, and the name of each call.
 
-    `keep(number, decision)` gives the decision as it is to be kept: in memory, by default.
+    `keep(number, decision)` gives the decision as it is to be kept: in memory, by default. Of the
+    modules `watched`, `outputs` has what they give, at each of their calls.
     """
 
     def __init__(
@@ -55,6 +56,7 @@ class Record(Interception):
         model: nn.Module,
         policy: Policy | None = None,
         keep: Callable[[int, Decision], Decision] = lambda number, decision: decision,
+        watched: Mapping[str, nn.Module] | None = None,
     ):
         super().__init__(model, policy, watch=True, transparent=True)
         self.keep = keep
@@ -62,14 +64,17 @@ class Record(Interception):
         self.entries: list[Entry] = []
         self.names: list[str] = []
         self.results: list[Value | None] = []  # of the calls
-        self.outputs: dict[str, list[Value | None]] = {}  # of the modules, at each of their calls
+        self.watched = dict(watched or {})  # modules, by name
+        self.outputs: dict[str, list[Value | None]] = {name: [] for name in self.watched}
         self.tape: Tape
         self.line: Line  # of F x + r
         self.steps: list[Step]  # also those that the output is not made of
 
     def run(self, forward, x):
         try:
-            with _told(self._note):
+            with ExitStack() as stack:
+                for name, module in self.watched.items():
+                    stack.enter_context(instead(module, partial(self._note, name)))
                 y = super().run(forward, x)
         except Untraceable as error:
             raise UnscopedOperation(f"{self.tracer.label}: {error}") from error
@@ -84,13 +89,11 @@ class Record(Interception):
     def modes(self):
         return [self.tracer]
 
-    def _note(self, module: nn.Module, y: Any) -> None:
+    def _note(self, name: str, y: Any) -> None:
         """What a module gives."""
-        path = self._paths.get(id(module))
-        if path is not None:
-            with DisableTorchFunction():
-                value = self.tracer.value(y) if isinstance(y, Tensor) else None
-            self.outputs.setdefault(path, []).append(value)
+        with DisableTorchFunction():
+            value = self.tracer.value(y) if isinstance(y, Tensor) else None
+        self.outputs[name].append(value)
 
     def unrecorded(self):
         return self.tracer.pause()
@@ -157,16 +160,6 @@ class Record(Interception):
             if isinstance(part, Tensor) and part.device != like.device:
                 self.tracer.constant(part)
         return {k: v.to(like.device) if isinstance(v, Tensor) else v for k, v in decision.items()}
-
-
-@contextmanager
-def _told(note: Callable[[nn.Module, Any], None]) -> Iterator[None]:
-    """Within it, note(module, output) is called after each module's forward."""
-    handle = register_module_forward_hook(lambda module, _, y: note(module, y))
-    try:
-        yield
-    finally:
-        handle.remove()
 
 
 def _length(x: Tensor) -> int:

@@ -119,7 +119,7 @@ def _and_linear(
 ) -> Certificate:
     a, b = (_probe(op, generator) for _ in range(2))
     Fa, Fb = op.filter(torch.cat([a, b])).split(1)
-    hiding = _hiding(op, certificate.tolerance)
+    hiding = _hiding(op, op.residual, certificate.tolerance)
     errors = {
         "F (a + b) = F a + F b": _relative(op.filter(a + b) - Fa - Fb, Fa, Fb, *hiding),
         "F (-3 a) = -3 F a": _relative(op.filter(-3 * a) / 3 + Fa, Fa, *hiding),
@@ -127,13 +127,13 @@ def _and_linear(
     return replace(certificate, errors=certificate.errors | errors)
 
 
-def _hiding(op: FrozenNetwork, limit: float) -> list[Tensor]:
+def _hiding(op: FrozenNetwork, r: Tensor, limit: float) -> list[Tensor]:
     """Sizes below whose last digits an F v is not seen: F v may be a small difference of what makes
     the output, and the doubled batch subtracts r to get it.
     """
     rounding = 8 * torch.finfo(op.narrowest).eps / limit
-    sizes = (t.masked_fill(~t.isfinite(), 0).double() for t in (op.output, op.residual))
-    return [*(t * rounding for t in sizes), *([op.residual] if op.storage == "none" else [])]
+    sizes = (t.masked_fill(~t.isfinite(), 0).double() for t in (op.output, r))
+    return [*(t * rounding for t in sizes), *([r] if op.storage == "none" else [])]
 
 
 def quick(op: LinearInterpreter | CutOff, generator: torch.Generator) -> Certificate:
@@ -147,12 +147,12 @@ def quick(op: LinearInterpreter | CutOff, generator: torch.Generator) -> Certifi
     plain = op.plain()
     same, finite = plain.shape == y0.shape, found.finite
     limit = tolerance(op.narrowest)
+    hiding = _hiding(op, found.r, limit)
     first = {"output = f(x0)": math.inf}
     if same:
-        apart, hiding = _difference(y0, plain), _hiding(op, limit)[:2]
-        first = {"output = f(x0)": _relative(apart, finite(y0), *hiding)}
+        first = {"output = f(x0)": _relative(_difference(y0, plain), finite(y0), *hiding[:2])}
     apart = _difference(mixed, y0 - 1.5 * Fa)
-    second = {_REENACTED: _relative(apart, finite(Fx0), Fa, finite(y0), *_hiding(op, limit))}
+    second = {_REENACTED: _relative(apart, finite(Fx0), Fa, finite(y0), *hiding)}
     certificate = found.certificate(first, second)
     if found.Ftu is None or not op.policy.everywhere("taylor"):
         return certificate
@@ -193,7 +193,7 @@ class _Measured:
             return math.inf
         # A wrong F^T cannot be nearly orthogonal to F a, as it can to a random u.
         want, got = _dot(self.u, self.Fa), _dot(self.Ftu, self.a)
-        sizes = [t.norm().item() for t in _hiding(self.op, limit)[:2]]
+        sizes = [t.norm().item() for t in _hiding(self.op, self.r, limit)[:2]]
         return abs(got - want) / max(want, *sizes, 1e-300) if got != want else 0.0
 
     def finite(self, y: Tensor) -> Tensor:
@@ -217,7 +217,7 @@ def _derivative(op: LinearInterpreter | CutOff, found: _Measured, Ftu: Tensor) -
     except NotImplementedError:
         pass
     else:
-        error = _relative(Fa - slope, Fa, slope, *_hiding(op, limit))
+        error = _relative(Fa - slope, Fa, slope, *_hiding(op, found.r, limit))
         forward = {"F a = dh(x0) a": error}
         if error <= limit:
             return forward
@@ -228,7 +228,9 @@ def _derivative(op: LinearInterpreter | CutOff, found: _Measured, Ftu: Tensor) -
     # Where there is no derivative torch gives NaN, which says nothing.
     known = slope.isfinite()
     apart, slope = ((t.masked_fill(~known, 0)) for t in (Ftu - slope, slope))
-    return {"F^T F a = dh(x0)^T F a": _relative(apart, Ftu, slope, *_hiding(op, limit)[:2])}
+    return {
+        "F^T F a = dh(x0)^T F a": _relative(apart, Ftu, slope, *_hiding(op, found.r, limit)[:2])
+    }
 
 
 def _dot(a: Tensor, b: Tensor) -> float:

@@ -13,13 +13,14 @@ from torch import Tensor, nn
 
 from ..capture.inputs import Given, Inputs, inputs
 from ..capture.model import Network, plain_model, require_frozen, settings
+from ..capture.record import Record
 from ..capture.replay import Replay
 from ..capture.tape import Tape
 from ..rules.policy import Policy
 from . import program_file, tape_file
 from .certificate import Certificate, certify, require_linear
 from .network import FrozenNetwork
-from .sources import Differentiable, Doubled, Source, record
+from .sources import Differentiable, Doubled, Source, record, recorded_by
 
 Storage = str | os.PathLike
 Output = str | int | Callable[[Any], Tensor] | None
@@ -189,7 +190,17 @@ class LinearInterpreter(FrozenNetwork):
 
         >>> op.between("layer2", "layer4").filter(v)
         """
-        source = self.source.recorded().between(start, stop)
+        modules = dict(self.model.named_modules())
+        for name in (start, stop):
+            if name not in modules or not name:
+                known = ", ".join(list(modules)[1:9])
+                raise ValueError(f"there is no module {name!r}; there are {known} ...")
+        # Recorded anew: which value is whose, nobody else asks.
+        watched = {name: modules[name] for name in (start, stop)}
+        run = Record(self.model, self.policy, watched=watched)
+        self._passes += 1
+        fold = self.program.fold
+        source = recorded_by(run, self.network, self.x0, fold).between(start, stop)
         return FrozenNetwork(source, self.policy, self.max_bytes)
 
     def calls(self) -> list[str]:

@@ -135,10 +135,7 @@ class Taped:
         return Taped(x0, y, Program(line, self.program.fold), self.stamp)
 
     def _output(self, name: str) -> Value:
-        values = self._modules.get(name)
-        if values is None:
-            known = ", ".join(list(self._modules)[:8])
-            raise ValueError(f"no module {name!r} was called; there are {known} ...")
+        values = self._modules[name]
         if len(values) != 1 or values[0] is None or values[0].shape[:1] != (1,):
             raise ValueError(
                 f"module {name!r} gives no tensor of one sample that depends on the network's "
@@ -314,7 +311,8 @@ def record(
     given.
     """
     files = None if folder is None else Folder(folder)
-    run = Record(network.model, policy, *([] if files is None else [files.keep]))
+    known = network.model, policy
+    run = Record(*known) if files is None else Record(*known, files.keep)
     source = recorded_by(run, network, x0, fold)
     run.tape.folder = files
     return source, run.tape

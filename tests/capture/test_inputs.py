@@ -1,5 +1,7 @@
 """Several inputs probed together, inputs by name, and those that a module makes of numbers."""
 
+import threading
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -124,3 +126,22 @@ def test_bad_inputs_are_one_sentence():
     again.append(again[0])
     with pytest.raises(ValueError, match="'0' is called 2 times"):
         ls.LinearInterpreter(again.eval(), rand(1, 12), at="0")
+
+
+def test_what_another_thread_runs_meanwhile_is_its_own():
+    model, ids = Words().eval(), torch.tensor([[3, 1, 4, 1]])
+    op = ls.LinearInterpreter(model, ids, at="embed")
+    want, got, started = model(ids), [], []
+
+    def elsewhere(*_):
+        if started:
+            return
+        started.append(True)
+        thread = threading.Thread(target=lambda: got.append(model(ids)))
+        thread.start()
+        thread.join()
+
+    handle = model.embed.register_forward_pre_hook(elsewhere)
+    op.reenact(2 * op.x0)
+    handle.remove()
+    torch.testing.assert_close(got[0], want)

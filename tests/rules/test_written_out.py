@@ -119,6 +119,13 @@ def test_a_side_result_is_not_in_the_way(look, storage):
     assert torch.equal(op.filter(x), (x * (op.x0 > 0)).flip(1))
 
 
+def test_calls_on_the_side_are_counted():
+    """A call has one number in the record and in the plain network: blame goes by it."""
+    look = lambda h: 2 * torch.special.bessel_j0(h).sum() + 1  # noqa: E731
+    op = ls.LinearInterpreter(Side(look), rand(LINE))
+    assert torch.equal(op.plain(len(op.calls()) - 1), op.output.flatten(1))
+
+
 @pytest.mark.parametrize("storage", STORAGES)
 @pytest.mark.parametrize(
     ("function", "words"),
