@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Sequence
 from operator import index as as_int
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from ..capture.model import precision
 from ..capture.transparent import normal_mode
 from ..linalg.operator import MatrixFreeOperator
+from ..linalg.probes import flat_indices
 from ..program import Program
+from ..program.local.box import Box
 from ..program.transposed import NoTranspose
 from ..rules.policy import Policy
-from .sources import Source
+from .sources import Name, Source
 
 
 class FrozenNetwork(MatrixFreeOperator):
@@ -100,6 +104,42 @@ class FrozenNetwork(MatrixFreeOperator):
     @max_batch.setter
     def max_batch(self, value: int | None) -> None:
         self._max_batch = value if value is None else max(1, as_int(value))
+
+    def support(
+        self, *, rows: Iterable[Any] | None = None, columns: Iterable[Any] | None = None
+    ) -> list[Box]:
+        """The boxes outside of which rows, or columns, of F are zero, as (start, end) along each
+        dimension: the theoretical fields, by the steps alone; (0, 0) for one that is zero.
+
+        Positions are those of `rows` and `columns`; ValueError for one outside, or unless one of
+        the two is given.
+
+        >>> op.support(columns=[(0, 24, 24)])    # [((0, 3), (60, 85), (60, 85))]
+        """
+        if (rows is None) == (columns is None):
+            raise ValueError("support wants rows= or columns=, one of the two")
+        name, given = ("rows", rows) if columns is None else ("columns", columns)
+        shape = self.output_shape if columns is None else self.input_shape
+        flat = flat_indices(name, given or [], shape)
+        boxes = self.source.recorded().boxes("transpose" if columns is None else "filter")
+        return [boxes.support(tuple(map(int, np.unravel_index(k, shape)))) for k in flat]
+
+    def _columns(self, flat: Sequence[int]) -> Tensor:
+        return self._units("filter", flat, super()._columns)
+
+    def _rows(self, flat: Sequence[int]) -> Tensor:
+        return self._units("transpose", flat, super()._rows)
+
+    @torch.no_grad()
+    def _units(
+        self, name: Name, flat: Sequence[int], otherwise: Callable[[Sequence[int]], Tensor]
+    ) -> Tensor:
+        found = self.source.units(name, flat, self.max_bytes)
+        if found is None:
+            return otherwise(flat)
+        made, passes = found
+        self._passes += passes
+        return made.to(self.dtype)
 
     def _matmat(self, x: Tensor) -> Tensor:
         return self.source.filter(x)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Callable
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import cached_property
-from typing import Protocol
+from typing import Literal, Protocol
 
 import torch
 from torch import Tensor
@@ -26,8 +27,11 @@ from ..program.transposed import NoTranspose
 from ..program.views import Untraceable
 from ..rules import UnscopedOperation
 from ..rules.policy import Policy
+from .boxes import Boxes
 from .certificate import tolerance
 from .product import Product, linear
+
+Name = Literal["filter", "transpose"]  # of the two products
 
 
 class Source(Protocol):
@@ -51,6 +55,12 @@ class Source(Protocol):
 
     def transpose(self, u: Tensor) -> Tensor:
         """F^T u."""
+        ...
+
+    def units(self, name: Name, places: Sequence[int], max_bytes: int) -> tuple[Tensor, int] | None:
+        """The answers of a product to unit probes, at flat places, and the passes that they took;
+        None where they are probes like others.
+        """
         ...
 
     def bytes_of_a_probe(self) -> int:
@@ -85,6 +95,7 @@ class Taped:
         kinds = {v.dtype for v in program.line.followed()}
         self.narrowest = narrowest(kinds if run is None else kinds | run.marks.dtypes)
         self.passes = 1
+        self._boxes: dict[Name, Boxes] = {}
 
     def recorded(self) -> Taped:
         return self
@@ -92,7 +103,8 @@ class Taped:
     @cached_property
     def _residual(self) -> Tensor:
         self.passes += 1
-        return self._run(lambda: self.program, torch.zeros_like(self.x0))
+        with self._running():
+            return self.program(torch.zeros_like(self.x0))
 
     def residual(self) -> Tensor:
         self.require_same()
@@ -105,20 +117,41 @@ class Taped:
         return linear(u, self._transpose, self._filter)
 
     def _filter(self, x: Tensor) -> Tensor:
-        return self._run(lambda: self.program.linear, x)
+        return self._product("filter", x)
 
     def _transpose(self, u: Tensor) -> Tensor:
-        return self._run(lambda: self.program.T, u.to(self.output.dtype))
+        return self._product("transpose", u.to(self.output.dtype))
+
+    def _product(self, name: Name, x: Tensor) -> Tensor:
+        with self._running():
+            x = x.detach().contiguous()
+            few = self.boxes(name).probes(x)
+            return self._program(name)(x) if few is None else few
+
+    def _program(self, name: Name) -> Program:
+        return self.program.linear if name == "filter" else self.program.T
+
+    def boxes(self, name: Name) -> Boxes:
+        """A product of probes that are zero almost everywhere."""
+        if name not in self._boxes:
+            program = self._program(name)
+            self._boxes[name] = Boxes(program.line, program)
+        return self._boxes[name]
+
+    def units(self, name: Name, places: Sequence[int], max_bytes: int) -> tuple[Tensor, int]:
+        with self._running():
+            return self.boxes(name).units(places, max_bytes)
 
     def require_same(self) -> None:
         if self.stamp is not None:
             self.stamp.require_same()
 
-    def _run(self, program: Callable[[], Program], x: Tensor) -> Tensor:
+    @contextmanager
+    def _running(self) -> Iterator[None]:
         self.require_same()
-        with normal_mode(), precision(x.device):
+        with normal_mode(), precision(self.x0.device):
             try:
-                return program()(x.detach().contiguous())
+                yield
             except (Untraceable, NoTranspose) as error:
                 raise UnscopedOperation(str(error)) from error
 
@@ -245,6 +278,9 @@ class Doubled:
         with torch.enable_grad():
             y = self._run(probe)
         return torch.autograd.grad(y, probe, u.to(y.dtype), create_graph=keep)[0]
+
+    def units(self, name: Name, places: Sequence[int], max_bytes: int) -> None:
+        return None
 
     def _in_batches(self, product: Product, x: Tensor) -> Tensor:
         """product(x); where a batch of its size is new, one of its probes is run alone, too."""

@@ -7,6 +7,7 @@ again (and therefore stand here, too), scipy, the dense matrix and the adjoint t
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial, reduce
 from numbers import Real
 from typing import TYPE_CHECKING, Any
@@ -185,6 +186,12 @@ class TransposedOperator(_Composite):
 
     def _rmatmat(self, u: Tensor) -> Tensor:
         return self.parts[0].filter(u)
+
+    def _columns(self, flat: Sequence[int]) -> Tensor:
+        return self.parts[0]._rows(flat)
+
+    def _rows(self, flat: Sequence[int]) -> Tensor:
+        return self.parts[0]._columns(flat)
 
     @property
     def T(self) -> MatrixFreeOperator:

@@ -129,6 +129,10 @@ class Products(ABC):
             op.columns([7, (0, 1, 1)])
         """
         flat = flat_indices("columns", indices, self.input_shape)
+        return self._columns(flat)
+
+    def _columns(self, flat: Sequence[int]) -> Tensor:
+        """Columns at flat positions, already checked."""
         responses = [part for _, part in self._responses(self.filter, flat, self.input_shape)]
         return torch.cat([self._zeros(0, *self.output_shape), *responses])
 
@@ -140,6 +144,10 @@ class Products(ABC):
             op.rows([281])
         """
         flat = flat_indices("rows", indices, self.output_shape)
+        return self._rows(flat)
+
+    def _rows(self, flat: Sequence[int]) -> Tensor:
+        """Rows at flat positions, already checked."""
         responses = [part for _, part in self._responses(self.transpose, flat, self.output_shape)]
         return torch.cat([self._zeros(0, *self.input_shape), *responses])
 

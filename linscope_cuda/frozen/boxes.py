@@ -1,0 +1,241 @@
+"""Products of probes that are zero almost everywhere, at the cost of what they reach."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from functools import cached_property
+from math import prod
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..program import Line
+from ..program.local import Local, Plan
+from ..program.local.box import Box, sizes, whole
+from ..program.local.colouring import Colouring
+from ..program.writer import device_of
+
+Product = Callable[[Tensor], Tensor]
+
+
+class Boxes:
+    """One of the two products of a frozen network, F x or F^T u, by its line, and `full`, the
+    product of any probes.
+
+    A unit probe's answer is made in the box that it reaches, or together with others that it does
+    not meet, or by a full product, whichever is predicted to take the least time.
+    """
+
+    def __init__(self, line: Line, full: Product) -> None:
+        self.line, self.full = line, full
+        self.device = device_of(line.steps)
+        self.input, self.output = line.input.shape[1:], line.output.shape[1:]
+
+    @cached_property
+    def local(self) -> Local:
+        return Local(self.line)
+
+    @cached_property
+    def colouring(self) -> Colouring:
+        return Colouring(self.local)
+
+    @cached_property
+    def whole(self) -> Plan:
+        """The plan of a probe that is nowhere zero."""
+        return self.local.plan(whole(self.line.input.shape))
+
+    def support(self, place: Sequence[int]) -> Box:
+        """The box outside of which the answer to the unit probe at a place is zero; of no entries,
+        (0, 0) along each dimension, where it is zero everywhere.
+        """
+        box = self.local.plan(((0, 1), *[(i, i + 1) for i in place])).box
+        return ((0, 0),) * len(self.output) if box is None else box[1:]
+
+    def units(self, places: Sequence[int], max_bytes: int) -> tuple[Tensor, int]:
+        """The answers to unit probes at flat places, (places, *output), and the passes that they
+        took.
+        """
+        like = torch.zeros((), dtype=self.line.input.dtype, device=self.device)
+        made = like.new_zeros(len(places), *self.output, dtype=self.line.output.dtype)
+        if not places:
+            return made, 0
+        found = [tuple(map(int, np.unravel_index(k, self.input))) for k in places]
+        ways: list[_Way] = [_Whole(self, found)]
+        if len(self.input) > 1:
+            ways.append(_InBoxes(self, found))
+            if len(found) > prod(self.input[1:]) ** 0.5:  # else it costs more to colour them
+                ways.append(_Coloured(self, found))
+        best = min(ways, key=lambda way: way.seconds(like))
+        for at, box, y in best.answers(like, max_bytes):
+            made[(at, *[slice(*b) for b in box])] = y
+        return made, best.passes
+
+    def probes(self, x: Tensor) -> Tensor | None:
+        """The answers to probes that are zero outside of a small box; None where a full product
+        takes no longer.
+        """
+        # Elsewhere than on the CPU, to look at the probes is to wait for them.
+        if len(self.input) < 2 or x.device.type != "cpu" or x.count_nonzero() * _FEW > x.numel():
+            return None
+        y = x.new_zeros(len(x), *self.output, dtype=self.line.output.dtype)
+        box = _around(x)
+        if box is None:
+            return y
+        plan = self.local.plan(((0, 1), *box))
+        local = _seconds(plan.work * len(x), len(plan.parts), 1, x)
+        if local > _seconds(self.whole.work * len(x), len(plan.parts), 0, x):
+            return None
+        if plan.box is not None:
+            inner = x[(slice(None), *[slice(*b) for b in box])]
+            y[(slice(None), *[slice(*b) for b in plan.box[1:]])] = self.local.run(
+                [plan], inner[None]
+            )[0]
+        return y
+
+
+_FEW = 8  # times as many zeros as other entries
+_TOGETHER = 256  # places that are planned at a time
+
+# What a step takes beside its multiplications, and the multiplications of a second.
+_PLACE, _STEP = 60e-6, 30e-6
+_RATE = {"cpu": 1.5e10}  # for each thread
+_OTHER_RATE = 5e12
+_BOXES = 1.5  # small tensors are multiplied less quickly
+
+
+def _seconds(work: float, steps: int, places: int, like: Tensor) -> float:
+    """The time of a product, of so many places in boxes; 0: of a full one."""
+    rate = _OTHER_RATE
+    if like.device.type == "cpu":
+        rate = _RATE["cpu"] * torch.get_num_threads()
+    work *= _BOXES if places else 1.0
+    return work / rate + steps * (_STEP + _PLACE * places)
+
+
+def _share(work: float, of: Plan) -> int:
+    """What part of passes it is, as a whole number of them."""
+    return max(1, round(work / max(of.work, 1.0)))
+
+
+def _around(x: Tensor) -> Box | None:
+    """The smallest box around what is not zero in any probe."""
+    there = (x != 0).any(0)
+    box = []
+    for d in range(there.dim()):
+        others = [e for e in range(there.dim()) if e != d]
+        at = (there.amax(others) if others else there).nonzero()
+        if not len(at):
+            return None
+        box.append((int(at[0]), int(at[-1]) + 1))
+    return tuple(box)
+
+
+Places = list[tuple[int, ...]]
+# Which probes, the box of their answers, and the answers there.
+Answers = Iterator[tuple[int | slice, Box, Tensor]]
+
+
+class _Way:
+    """How unit probes are answered."""
+
+    def __init__(self, boxes: Boxes, places: Places) -> None:
+        self.boxes, self.places = boxes, places
+        self.passes = 0
+
+    def seconds(self, like: Tensor) -> float:
+        raise NotImplementedError
+
+    def answers(self, like: Tensor, max_bytes: int) -> Answers:
+        raise NotImplementedError
+
+
+class _Whole(_Way):
+    """By full products, one pass each."""
+
+    def seconds(self, like: Tensor) -> float:
+        whole = self.boxes.whole
+        return _seconds(whole.work * len(self.places), len(whole.parts), 0, like)
+
+    def answers(self, like: Tensor, max_bytes: int) -> Answers:
+        out = whole(self.boxes.output)
+        count = max(1, max_bytes // max(1, self.boxes.whole.peak_bytes))
+        for start in range(0, len(self.places), count):
+            some = self.places[start : start + count]
+            x = like.new_zeros(len(some), *self.boxes.input)
+            for probe, place in zip(x, some, strict=True):
+                probe[place] = 1
+            self.passes += len(some)
+            yield slice(start, start + len(some)), out, self.boxes.full(x)
+
+
+class _InBoxes(_Way):
+    """Each place in the box that it reaches; places whose boxes are alike together."""
+
+    def __init__(self, boxes: Boxes, places: Places) -> None:
+        super().__init__(boxes, places)
+        self.probes: dict[tuple[int, ...], list[int]] = {}  # by pixel, whose channels go together
+        for number, place in enumerate(places):
+            self.probes.setdefault(place[1:], []).append(number)
+
+    def _plan(self, pixel: tuple[int, ...]) -> Plan:
+        channels = (0, self.boxes.input[0])
+        return self.boxes.local.plan(((0, 1), channels, *[(i, i + 1) for i in pixel]))
+
+    def seconds(self, like: Tensor) -> float:
+        pixels = list(self.probes)
+        one = self._plan(pixels[len(pixels) // 2])
+        return _seconds(one.work * len(self.places), len(one.parts), len(pixels), like)
+
+    def answers(self, like: Tensor, max_bytes: int) -> Answers:
+        pixels, work = list(self.probes), 0.0
+        for start in range(0, len(pixels), _TOGETHER):
+            groups: dict[object, list[tuple[Plan, list[int]]]] = {}
+            for pixel in pixels[start : start + _TOGETHER]:
+                plan, numbers = self._plan(pixel), self.probes[pixel]
+                work += plan.work * len(numbers)
+                groups.setdefault((plan.key, len(numbers)), []).append((plan, numbers))
+            for some in groups.values():
+                plan, numbers = some[0]
+                count = max(1, max_bytes // max(1, plan.peak_bytes * len(numbers)))
+                for first in range(0, len(some) if plan.box else 0, count):
+                    yield from self._together(some[first : first + count], like)
+        self.passes = _share(work, self.boxes.whole)
+
+    def _together(self, some: list[tuple[Plan, list[int]]], like: Tensor) -> Answers:
+        plan, numbers = some[0]
+        x = like.new_zeros(len(some), len(numbers), *sizes(plan.given)[1:])
+        for i, (_, numbers) in enumerate(some):
+            for j, number in enumerate(numbers):
+                x[i, j, self.places[number][0]] = 1
+        y = self.boxes.local.run([plan for plan, _ in some], x)
+        for i, (plan, numbers) in enumerate(some):
+            assert plan.box is not None
+            for j, number in enumerate(numbers):
+                yield number, plan.box[1:], y[i, j]
+
+
+class _Coloured(_Way):
+    """Places of one colour by one full product."""
+
+    def __init__(self, boxes: Boxes, places: Places) -> None:
+        super().__init__(boxes, places)
+        self.colours: dict[tuple[int, ...], list[int]] = {}
+        for number, place in enumerate(places):
+            self.colours.setdefault(boxes.colouring.colour(place), []).append(number)
+
+    def seconds(self, like: Tensor) -> float:
+        whole = self.boxes.whole
+        return _seconds(whole.work * len(self.colours), len(whole.parts), 0, like)
+
+    def answers(self, like: Tensor, max_bytes: int) -> Answers:
+        for numbers in self.colours.values():
+            x = like.new_zeros(1, *self.boxes.input)
+            for number in numbers:
+                x[(0, *self.places[number])] = 1
+            y = self.boxes.full(x)[0]
+            self.passes += 1
+            for number in numbers:
+                box = self.boxes.colouring.box(self.places[number])
+                if box is not None:
+                    yield number, box, y[tuple(slice(*b) for b in box)]
