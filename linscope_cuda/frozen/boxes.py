@@ -29,8 +29,10 @@ class Boxes:
 
     def __init__(self, line: Line, full: Product) -> None:
         self.line, self.full = line, full
-        self.device = device_of(line.steps)
         self.input, self.output = line.input.shape[1:], line.output.shape[1:]
+        self.device = device_of(line.steps)
+        self.shape = prod(self.output), prod(self.input)  # as a matrix
+        self.like = torch.zeros((), dtype=line.input.dtype, device=self.device)  # a probe's kind
 
     @cached_property
     def local(self) -> Local:
@@ -56,7 +58,7 @@ class Boxes:
         """The answers to unit probes at flat places, (places, *output), and the passes that they
         took.
         """
-        like = torch.zeros((), dtype=self.line.input.dtype, device=self.device)
+        like = self.like
         made = like.new_zeros(len(places), *self.output, dtype=self.line.output.dtype)
         if not places:
             return made, 0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from operator import index as as_int
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -18,7 +18,12 @@ from ..program import Program
 from ..program.local.box import Box
 from ..program.transposed import NoTranspose
 from ..rules.policy import Policy
-from .sources import Name, Source
+from . import matrix
+from .boxes import Boxes
+from .sources import Name, Source, Taped
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_matrix
 
 
 class FrozenNetwork(MatrixFreeOperator):
@@ -123,6 +128,53 @@ class FrozenNetwork(MatrixFreeOperator):
         flat = flat_indices(name, given or [], shape)
         boxes = self.source.recorded().boxes("transpose" if columns is None else "filter")
         return [boxes.support(tuple(map(int, np.unravel_index(k, shape)))) for k in flat]
+
+    @torch.no_grad()
+    def tosparse(
+        self, layout: str = "scipy", max_bytes: int = 2**31, progress: bool | None = None
+    ) -> csr_matrix | Tensor:
+        """F as an (N, n) sparse matrix by rows: a scipy.sparse.csr_matrix, or with `layout` "torch"
+        a torch tensor of that layout, on the CPU; float16 and bfloat16 as float32.
+
+        Probes whose fields do not meet share a pass: as many passes as the field of an entry has
+        places, of rows or of columns, whichever are fewer. ValueError, before any pass, if it may
+        take more than `max_bytes` bytes. A bar shows passes after two seconds (`progress` True: at
+        once, False: never).
+
+        >>> F = op.tosparse()
+        >>> F @ x.flatten()    # F x
+        """
+        if layout not in ("scipy", "torch"):
+            raise ValueError(f"layout wants 'scipy' or 'torch', was given {layout!r}")
+        source = self.source.recorded()
+        with source.running():
+            boxes, turned = self._sides(source)
+            made = matrix.sparse(boxes, max_bytes, progress)
+            self._passes += len(boxes.colouring)
+        made = made.T.tocsr() if turned else made
+        return matrix.as_torch(made) if layout == "torch" else made
+
+    @torch.no_grad()
+    def todense(self, max_bytes: int = 2**30) -> Tensor:
+        self.require_fits(max_bytes)
+        if self.storage != "none" and min(self.shape) > 1:
+            with self.source.recorded().running():
+                boxes, turned = self._sides(self.source.recorded())
+                if 2 * len(boxes.colouring) < min(self.shape):
+                    self._passes += len(boxes.colouring)
+                    made = matrix.dense(boxes)
+                    return (made.T if turned else made).to(self.dtype)
+        return super().todense(max_bytes)
+
+    def _sides(self, source: Taped) -> tuple[Boxes, bool]:
+        """The product that needs fewer passes for all of F, and whether it is F^T u."""
+        columns = source.boxes("filter")
+        try:
+            rows = source.boxes("transpose")
+        except NoTranspose:
+            return columns, False
+        turned = len(rows.colouring) < len(columns.colouring)
+        return (rows if turned else columns), turned
 
     def _columns(self, flat: Sequence[int]) -> Tensor:
         return self._units("filter", flat, super()._columns)

@@ -103,7 +103,7 @@ class Taped:
     @cached_property
     def _residual(self) -> Tensor:
         self.passes += 1
-        with self._running():
+        with self.running():
             return self.program(torch.zeros_like(self.x0))
 
     def residual(self) -> Tensor:
@@ -123,7 +123,7 @@ class Taped:
         return self._product("transpose", u.to(self.output.dtype))
 
     def _product(self, name: Name, x: Tensor) -> Tensor:
-        with self._running():
+        with self.running():
             x = x.detach().contiguous()
             few = self.boxes(name).probes(x)
             return self._program(name)(x) if few is None else few
@@ -139,7 +139,7 @@ class Taped:
         return self._boxes[name]
 
     def units(self, name: Name, places: Sequence[int], max_bytes: int) -> tuple[Tensor, int]:
-        with self._running():
+        with self.running():
             return self.boxes(name).units(places, max_bytes)
 
     def require_same(self) -> None:
@@ -147,7 +147,8 @@ class Taped:
             self.stamp.require_same()
 
     @contextmanager
-    def _running(self) -> Iterator[None]:
+    def running(self) -> Iterator[None]:
+        """What products run within."""
         self.require_same()
         with normal_mode(), precision(self.x0.device):
             try:

@@ -45,18 +45,23 @@ class MatrixFreeOperator(Products):
 
             torch.linalg.svdvals(op.todense())
         """
-        (N, n), size = self.shape, self.shape[0] * self.shape[1] * self.dtype.itemsize
-        if size > max_bytes:
-            raise ValueError(
-                f"a dense {N} x {n} matrix of {self.dtype} takes {size:,} bytes, "
-                f"max_bytes allows {max_bytes:,}"
-            )
+        self.require_fits(max_bytes)
+        N, n = self.shape
         if n > N:
             return self.T.todense(max_bytes).T
         dense = self._zeros(N, n)
         for k, part in self._responses(self.filter, range(n), self.input_shape):
             dense[:, k : k + len(part)] = part.reshape(-1, N).T
         return dense
+
+    def require_fits(self, max_bytes: int) -> None:
+        """ValueError if F as a dense matrix would take more than `max_bytes` bytes."""
+        (N, n), size = self.shape, self.shape[0] * self.shape[1] * self.dtype.itemsize
+        if size > max_bytes:
+            raise ValueError(
+                f"a dense {N} x {n} matrix of {self.dtype} takes {size:,} bytes, "
+                f"max_bytes allows {max_bytes:,}"
+            )
 
     def __matmul__(self, other: Any) -> Any:
         """F v for a tensor, in the format it comes in, or the composition with an operator.

@@ -7,12 +7,13 @@ Probes that have the same colour along each dimension are of one colour: their p
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from heapq import heappop, heappush
 from itertools import product as combinations
 from math import prod
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -30,6 +31,7 @@ class Along:
 
     boxes: list[Box | None]
     answered: int
+    size: int  # of that dimension
     colours: list[list[int]]
 
     @cached_property
@@ -40,19 +42,42 @@ class Along:
         box = self.boxes[i]
         return (0, 0) if box is None else box[self.answered]
 
-    def owners(self, colour: int, size: int) -> Tensor:
+    def owners(self, colour: int) -> Tensor:
         """Which place of a colour an entry of the answer belongs to, (size,); -1: none."""
-        found = torch.full((size,), -1)
+        found = torch.full((self.size,), -1)
         for i in self.colours[colour]:
             found[slice(*self.interval(i))] = i
         return found
 
+    @cached_property
+    def before(self) -> Tensor:
+        """(places + 1, size): how many places before each one, and at last of all, reach an entry
+        of the answer.
+        """
+        found = torch.zeros(len(self.boxes) + 1, self.size, dtype=torch.int64)
+        for i in range(len(self.boxes)):
+            found[i + 1, slice(*self.interval(i))] = 1
+        return found.cumsum(0)
+
+
+class Columns(NamedTuple):
+    """What one product gives of the matrix: `values` (channels, rows) are its entries in the flat
+    `rows`, in the columns `columns` + c * `stride` for channel c; `rank` counts the entries that a
+    row may have in columns before, of the same channel.
+    """
+
+    rows: Tensor
+    columns: Tensor
+    stride: int
+    rank: Tensor
+    values: Tensor
+
 
 class Colouring:
-    """The unit probes of a line, coloured; those of different channels (the input's first
-    dimension) have different colours.
+    """The unit probes of a line, coloured: those of one colour share a product. The channels (the
+    input's first dimension) of a place are probes of one batch.
 
-    >>> len(Colouring(local))    # products for all of the matrix
+    >>> len(Colouring(local))    # products for all of the matrix, in probes
     """
 
     def __init__(self, local: Local) -> None:
@@ -68,15 +93,12 @@ class Colouring:
         return self.input[0]
 
     @cached_property
-    def entries(self) -> Tensor:
-        """How many entries each row of the matrix may have, flat over the output."""
-        counts = torch.full([1] * len(self.output), self.channels)
+    def counts(self) -> Tensor:
+        """How many entries each row of the matrix may have for a channel, flat over the output."""
+        found = torch.ones([1] * len(self.output), dtype=torch.int64)
         for a in self.along:
-            found = torch.zeros(self.output[a.answered], dtype=torch.int64)
-            for i in range(len(a.boxes)):
-                found[slice(*a.interval(i))] += 1
-            counts = counts * self._shown(found, a)
-        return counts.expand(self.output).flatten()
+            found = found * self._shown(a.before[-1], a.answered)
+        return found.expand(self.output).flatten()
 
     def box(self, place: Sequence[int]) -> Box | None:
         """Where the answer to a probe (channel, i, j, ...) may be other than zero."""
@@ -89,38 +111,52 @@ class Colouring:
         return None if any(s >= e for s, e in box) else box
 
     def colour(self, place: Sequence[int]) -> tuple[int, ...]:
-        """Probes of one colour do not meet."""
+        """Probes of one colour and channel do not meet."""
         return (place[0], *(a.colour[i] for i, a in zip(place[1:], self.along, strict=True)))
 
-    def colours(self) -> Iterator[tuple[int, ...]]:
-        return combinations(range(self.channels), *(range(len(a.colours)) for a in self.along))
+    def columns(self, product: Callable[[Tensor], Tensor], like: Tensor) -> Iterator[Columns]:
+        """All of the matrix, colour by colour; `like` is of the probes' dtype and device."""
+        stride = prod(self.input[1:])
+        for colour in combinations(*(range(len(a.colours)) for a in self.along)):
+            rows, columns, rank = (t.to(like.device) for t in self._owners(colour))
+            y = product(self._probes(colour, like)).flatten(1)
+            yield Columns(rows, columns, stride, rank, y[:, rows])
 
-    def probe(self, colour: Sequence[int], like: Tensor) -> Tensor:
-        """All probes of a colour at once: (1, *input)."""
-        ones = like.new_ones([1] * len(self.along))
-        for d, (r, a) in enumerate(zip(colour[1:], self.along, strict=True)):
-            along = like.new_zeros(len(a.boxes))
-            along[a.colours[r]] = 1
-            ones = ones * along.view([-1 if e == d else 1 for e in range(len(self.along))])
-        x = like.new_zeros(1, *self.input)
-        x[0, colour[0]] = ones
-        return x
+    def _probes(self, colour: Sequence[int], like: Tensor) -> Tensor:
+        """All probes of a colour at once, channel by channel: (channels, *input)."""
+        ones = torch.ones([1] * len(self.along), dtype=torch.bool)
+        for d, (c, a) in enumerate(zip(colour, self.along, strict=True)):
+            along = torch.zeros(len(a.boxes), dtype=torch.bool)
+            along[a.colours[c]] = True
+            ones = ones & along.view([-1 if e == d else 1 for e in range(len(self.along))])
+        channels = torch.eye(self.channels, dtype=like.dtype, device=like.device)
+        shape = (self.channels, self.channels, *[1] * len(self.along))
+        return channels.view(shape) * ones.to(like)
 
-    def owners(self, colour: Sequence[int]) -> tuple[Tensor, Tensor]:
-        """Of the answer to the probes of a colour: the flat entries that are one's, and whose."""
-        strides = [prod(self.input[d + 1 :]) for d in range(len(self.input))]
-        flat = torch.full([1] * len(self.output), colour[0] * strides[0])
-        there = torch.ones([1] * len(self.output), dtype=torch.bool)
-        for r, stride, a in zip(colour[1:], strides[1:], self.along, strict=True):
-            shown = self._shown(a.owners(r, self.output[a.answered]), a)
-            flat = flat + shown * stride
-            there = there & (shown >= 0)
-        entries = there.expand(self.output).flatten().nonzero()[:, 0]
-        return entries, flat.expand(self.output).flatten()[entries]
+    def _owners(self, colour: Sequence[int]) -> tuple[Tensor, Tensor, Tensor]:
+        """Of the answer to the probes of a colour: the flat rows that are one's, whose (its flat
+        place), and its rank among those that may be in that row.
+        """
+        owners = [a.owners(c) for c, a in zip(colour, self.along, strict=True)]
+        kept = [torch.arange(n) for n in self.output]  # along each dimension of the answer
+        for own, a in zip(owners, self.along, strict=True):
+            at = kept[a.answered]
+            kept[a.answered] = at[own[at] >= 0]
+        rows = torch.zeros([1] * len(self.output), dtype=torch.int64)
+        for d, (at, size) in enumerate(zip(kept, self.output, strict=True)):
+            rows = rows * size + self._shown(at, d)
+        columns = rank = torch.zeros([1] * len(self.output), dtype=torch.int64)
+        for own, size, a in zip(owners, self.input[1:], self.along, strict=True):
+            at = kept[a.answered]
+            columns = columns * size + self._shown(own[at], a.answered)
+            rank = rank * self._shown(a.before[-1][at], a.answered)
+            rank = rank + self._shown(a.before[own[at], at], a.answered)
+        shape = rows.shape
+        return rows.flatten(), columns.expand(shape).flatten(), rank.expand(shape).flatten()
 
-    def _shown(self, values: Tensor, a: Along) -> Tensor:
-        """Values along the answered dimension, in the dimensions of the output."""
-        return values.view([-1 if d == a.answered else 1 for d in range(len(self.output))])
+    def _shown(self, values: Tensor, dim: int) -> Tensor:
+        """Values along a dimension of the output, in all of its dimensions."""
+        return values.view([-1 if d == dim else 1 for d in range(len(self.output))])
 
 
 def _along(local: Local, d: int) -> Along:
@@ -133,7 +169,7 @@ def _along(local: Local, d: int) -> Along:
     found = []
     for e in range(len(local.line.output.shape) - 1):
         intervals = [(0, 0) if b is None else b[e] for b in boxes]
-        found.append(Along(boxes, e, _apart(intervals)))
+        found.append(Along(boxes, e, local.line.output.shape[e + 1], _apart(intervals)))
     return min(found, key=lambda a: len(a.colours))
 
 

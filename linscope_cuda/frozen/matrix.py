@@ -1,0 +1,83 @@
+"""All of F at once, of a network whose fields are small: as a sparse matrix, or a dense one."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from .boxes import Boxes
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_matrix
+
+
+def sparse(boxes: Boxes, max_bytes: int, progress: bool | None) -> csr_matrix:
+    """The matrix whose columns a product answers to unit probes with, row by row.
+
+    ValueError, before any pass, if it would take more than `max_bytes`.
+    """
+    from scipy.sparse import csr_matrix
+
+    N, n = boxes.shape
+    each, channels = boxes.colouring.counts, boxes.colouring.channels
+    starts = torch.zeros(N + 1, dtype=torch.int64)
+    torch.cumsum(each * channels, 0, out=starts[1:])
+    count = int(starts[-1])
+    index = torch.int32 if max(count, n) < 2**31 else torch.int64
+    kind = _outside(boxes.line.output.dtype)
+    size = count * (kind.itemsize + index.itemsize) + (N + 1) * index.itemsize
+    if size > max_bytes:
+        raise ValueError(
+            f"the matrix may have {count:,} entries other than zero, which take {size:,} bytes; "
+            f"max_bytes allows {max_bytes:,}"
+        )
+    values = torch.empty(count, dtype=kind)
+    columns = torch.empty(count, dtype=index)
+    for part in _columns(boxes, progress):
+        rows, rank = part.rows.cpu(), part.rank.cpu()
+        own, at = part.columns.cpu().to(index), starts[rows] + rank
+        for c, found in enumerate(part.values.cpu()):
+            values[at] = found.to(kind)
+            columns[at] = own + c * part.stride
+            at += each[rows]
+    made = csr_matrix((values.numpy(), columns.numpy(), starts.to(index).numpy()), shape=(N, n))
+    made.has_sorted_indices = True  # by their ranks
+    made.eliminate_zeros()
+    return made
+
+
+def dense(boxes: Boxes) -> Tensor:
+    """The same as a dense tensor, (N, n)."""
+    made = torch.zeros(boxes.shape, dtype=boxes.line.output.dtype, device=boxes.device)
+    for part in _columns(boxes, progress=False):
+        for c, values in enumerate(part.values):
+            made[part.rows, part.columns + c * part.stride] = values
+    return made
+
+
+def _columns(boxes: Boxes, progress: bool | None):
+    with tqdm(
+        total=len(boxes.colouring),
+        desc="F, passes",
+        delay=0 if progress else 2,
+        disable=progress is False,
+        leave=False,
+    ) as bar:
+        for part in boxes.colouring.columns(boxes.full, boxes.like):
+            yield part
+            bar.update(len(part.values))
+
+
+def _outside(dtype: torch.dtype) -> torch.dtype:
+    """What numpy has of it."""
+    return torch.float32 if dtype.itemsize < 4 else dtype
+
+
+def as_torch(matrix: csr_matrix) -> Tensor:
+    """The same as torch's, in the same memory."""
+    parts = (torch.from_numpy(np.asarray(t)) for t in (matrix.indptr, matrix.indices, matrix.data))
+    return torch.sparse_csr_tensor(*parts, size=matrix.shape, check_invariants=False)
