@@ -10,9 +10,9 @@ SLOW = {
     *("test_emulator", "test_emulator_bugs", "test_emulator_large", "test_emulator_traffic"),
     *("test_benchmarks", "test_build", "test_launch", "test_machine_code", "test_readme"),
     *("test_page_in_browser", "test_real_networks", "test_selftest", "test_operator_database"),
-    *("test_sweep", "test_svd_checkpoint", "test_tracer", "test_memory", "test_program_file"),
+    *("test_sweep", "test_spread", "test_svd_checkpoint", "test_tracer", "test_memory"),
     *("test_cli", "test_cli_fields", "test_cli_refusals", "test_tape_trust", "test_tape_folder"),
-    *("test_derivatives", "test_ops"),
+    *("test_derivatives", "test_ops", "test_program_file"),
 }
 
 

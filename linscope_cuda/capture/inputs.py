@@ -1,5 +1,5 @@
-"""How the one input of F reaches a model: as its argument, as several, or in place of a module's
-output.
+"""How the one input of F reaches a model: as its argument, as a batch of them, as several, or in
+place of a module's output; and how the model's answer becomes that of F.
 """
 
 from __future__ import annotations
@@ -18,12 +18,20 @@ Given = Tensor | Sequence[Tensor] | Mapping[str, Tensor]
 class Inputs:
     """One tensor, the model's first argument."""
 
+    samples = 1  # of the model's, in one of F's
+
     def __init__(self, x0: Tensor):
         self.x0 = x0
 
     def call(self, model: nn.Module, x: Tensor, kwargs: Mapping[str, Any]) -> Any:
         """What the model gives for a batch of x."""
         return model(x, **kwargs)
+
+    def answer(self, y: Tensor, count: int) -> Tensor:
+        """The model's output that counts, for `count` samples of F: these first."""
+        # A model that is written for one picture may give its answer without a batch.
+        alone = count == 1 and (y.dim() == 0 or len(y) != 1)
+        return y.unsqueeze(0) if alone else y
 
     def fixed(self) -> Mapping[str, Any]:
         """What else it is called with."""
@@ -36,6 +44,33 @@ class Inputs:
     def split(self, x: Tensor) -> Any:
         """What F acts on, or F^T gives, in the shapes of the inputs."""
         return x
+
+
+class Batch(Inputs):
+    """B samples of the model, (B, *shape), that are one of F: (1, B, *shape)."""
+
+    def __init__(self, given: Tensor):
+        self.samples = len(given)
+        super().__init__(given[None])
+
+    def call(self, model, x, kwargs):
+        return model(self.split(x), **kwargs)
+
+    def answer(self, y, count):
+        # A model that mixes its samples may give any number of them: all are of one of F's.
+        if y.dim() and len(y) % count == 0:
+            return y.unflatten(0, (count, len(y) // count))
+        return super().answer(y, count)
+
+    def join(self, parts):
+        shape = self.x0.shape[2:]
+        if parts.shape[1:] != shape or len(parts) % self.samples:
+            wanted, got = (self.samples, *shape), tuple(parts.shape)
+            raise ValueError(f"inputs want batches of {wanted}, were given {got}")
+        return parts.unflatten(0, (-1, self.samples))
+
+    def split(self, x):
+        return x.flatten(0, 1)
 
 
 class Several(Inputs):
@@ -134,4 +169,6 @@ def inputs(model: nn.Module, x0: Any, at: str | None, kwargs: Mapping[str, Any] 
         return Within(model, at, x0, kwargs or {})
     if isinstance(x0, Mapping | tuple | list):
         return Several(x0)
+    if isinstance(x0, Tensor) and x0.dim() > 1 and len(x0) > 1:
+        return Batch(x0)
     return Inputs(x0)

@@ -78,9 +78,10 @@ def _state(model: nn.Module) -> dict[str, Tensor]:
 class Network:
     """model(x, **kwargs)[output], for batches of any size.
 
-    Tensors among `kwargs` whose first dimension is 1 stand for every sample. `output`: a key, an
-    index, an attribute's name, or a function of what the model returns; None if that is a tensor.
-    `inputs` is how x reaches it; None as its first argument.
+    Tensors among `kwargs` whose first dimension is 1 stand for every sample; where x0 is a batch,
+    those of its length have one for each. `output`: a key, an index, an attribute's name, or a
+    function of what the model returns; None if that is a tensor. `inputs` is how x reaches it; None
+    as its first argument.
     """
 
     def __init__(
@@ -98,12 +99,11 @@ class Network:
         self.compiled = any(hasattr(m, "_orig_mod") for m in model.modules())
 
     def __call__(self, x: Tensor) -> Any:
-        kwargs = {k: _for_all(v, len(x)) for k, v in self.kwargs.items()}
-        y = self.inputs.call(self.model, x, kwargs) if self.inputs else self.model(x, **kwargs)
+        inputs = self.inputs or Inputs(x)
+        kwargs = {k: _for_all(v, len(x), inputs.samples) for k, v in self.kwargs.items()}
+        y = inputs.call(self.model, x, kwargs)
         y = y if self.output is None else self._chosen(y)
-        # A model that is written for one picture may give its answer without a batch.
-        alone = len(x) == 1 and isinstance(y, Tensor) and (y.dim() == 0 or len(y) != 1)
-        return y.unsqueeze(0) if alone else y
+        return inputs.answer(y, len(x)) if isinstance(y, Tensor) else y
 
     def _chosen(self, y: Any) -> Any:
         if callable(self.output):
@@ -175,10 +175,13 @@ def _no_fast_path() -> Iterator[None]:
         torch.backends.mha.set_fastpath_enabled(before)
 
 
-def _for_all(value: Any, samples: int) -> Any:
-    if isinstance(value, Tensor) and value.dim() and len(value) == 1:
-        return value.expand(samples, *value.shape[1:])
-    return value
+def _for_all(value: Any, count: int, samples: int) -> Any:
+    """What is given for one of some samples, or for each, for `count` times these."""
+    if not isinstance(value, Tensor) or not value.dim() or len(value) not in (1, samples):
+        return value
+    if len(value) == 1:
+        return value.expand(count * samples, *value.shape[1:])
+    return value.repeat(count, *[1] * (value.dim() - 1))
 
 
 @contextmanager

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..capture.inputs import Given, Inputs, inputs
+from ..capture.inputs import Batch, Given, Inputs, inputs
 from ..capture.model import Network, plain_model, require_frozen, settings
 from ..capture.record import Record
 from ..capture.replay import Replay
@@ -32,7 +32,9 @@ class LinearInterpreter(FrozenNetwork):
 
     x0 is (1, *input_shape), of the model's dtype and on its device; a tuple, or a dict of arguments
     by name, is probed together: F acts on all of them, one after the other, which
-    `inputs.join((a, b))` puts together and `inputs.split(x)` takes apart.
+    `inputs.join((a, b))` puts together and `inputs.split(x)` takes apart. A batch x0, (B, *shape),
+    is one input of that shape, probed by (K, B, *shape), and `op.output` is model(x0)[None]: F has
+    a block for each sample, unless the model mixes them; then F is that of the whole batch.
 
     - `policy`: how nonlinear functions are frozen, a name or a `Policy`.
     - `storage`: "tape" records the decisions once and spends one plain pass per product; "none" is
@@ -41,7 +43,8 @@ class LinearInterpreter(FrozenNetwork):
       there removes them once the tape is gone.
     - `max_bytes`: products are cut into batches whose working memory fits in.
     - `output`: which of the model's outputs counts: a key, an index, an attribute, or a function.
-    - `kwargs`: what else the model is called with; tensors of one sample stand for all.
+    - `kwargs`: what else the model is called with; tensors of one sample stand for all, those of a
+      batch's length for one each.
     - `at`: the name of the module whose output is the input of F, for models of whole numbers; x0
       is then what the model is given.
     - `differentiable`: `output`, `residual` and products carry gradients for the model's weights,
@@ -186,10 +189,14 @@ class LinearInterpreter(FrozenNetwork):
         """The map from one module's output to another's, with the decisions for x0: F and r of that
         part. What reaches the second past the first counts as r.
 
-        ValueError for a module that is called more than once, or not in between.
+        ValueError for a module that is called more than once, or not in between, and where x0 is a
+        batch.
 
         >>> op.between("layer2", "layer4").filter(v)
         """
+        if isinstance(self.inputs, Batch):
+            shape = tuple(self.input_shape)
+            raise ValueError(f"between wants an x0 of one sample, which is a batch here, {shape}")
         modules = dict(self.model.named_modules())
         for name in (start, stop):
             if name not in modules or not name:
@@ -248,7 +255,7 @@ class _FromTape(LinearInterpreter):
         self.network = Network(model, kwargs, output)
         self.differentiable = False
         source, self.tape = tape_file.load(self.network, path)
-        self.inputs = Inputs(source.x0)
+        self.inputs = self.network.inputs or Inputs(source.x0)
         FrozenNetwork.__init__(self, source, self.tape.policy, max_bytes)
 
 
@@ -264,7 +271,8 @@ def _check(model: nn.Module, x0: Any, storage: Storage) -> None:
         )
     if x0.dim() < 2 or len(x0) != 1:
         raise ValueError(
-            f"LinearInterpreter wants one input, (1, *input_shape), was given {tuple(x0.shape)}"
+            "LinearInterpreter wants one input, (1, *shape), or a batch, (B, *shape), was given "
+            f"{tuple(x0.shape)}"
         )
     if not x0.isfinite().all():
         raise ValueError("LinearInterpreter wants a finite x0, was given one with NaN or infinity")

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from ..capture.doubled_batch import DoubledBatch
+from ..capture.inputs import Batch
 from ..capture.model import Network, precision, settings
 from ..capture.provenance import narrowest
 from ..capture.record import Record
@@ -351,7 +352,7 @@ def record(
     known = network.model, policy
     run = Record(*known) if files is None else Record(*known, files.keep)
     source = recorded_by(run, network, x0, fold)
-    run.tape.folder = files
+    run.tape.folder, run.tape.batch = files, isinstance(network.inputs, Batch)
     return source, run.tape
 
 

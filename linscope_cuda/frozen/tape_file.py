@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..capture.inputs import Batch, Inputs
 from ..capture.model import Network, structure, weights
 from ..capture.record import Unfit, Verification
 from ..capture.tape import FORMAT, KIND, Entry, Tape
@@ -32,7 +33,9 @@ def load(network: Network, path: str | os.PathLike) -> tuple[Taped, Tape]:
         if header.get(what) != own(network.model):
             raise ValueError(f"{path} was recorded with another model: the {what} differ")
     try:
-        return _verified(network, _parsed(network.model, header, tensors))
+        tape = _parsed(network.model, header, tensors)
+        network.inputs = Batch(tape.x0[0]) if tape.batch else Inputs(tape.x0)
+        return _verified(network, tape)
     except ValueError as error:
         raise ValueError(f"{path} is no tape of this model: {error}") from error
 
@@ -65,7 +68,9 @@ def _parsed(model: nn.Module, header: dict[str, Any], tensors: dict[str, Tensor]
         raise ValueError(f"x0 must be {wanted}, was given {x0.dtype} of shape {tuple(x0.shape)}")
     if not x0.isfinite().all():
         raise ValueError("its x0 holds NaN or infinity")
-    return Tape(model, policy, x0, output, entries)
+    tape = Tape(model, policy, x0, output, entries)
+    tape.batch = of_kind("batch", header.get("batch", False), bool)
+    return tape
 
 
 _FLOATING = {torch.float64, torch.float32, torch.float16, torch.bfloat16}
@@ -86,4 +91,5 @@ def _verified(network: Network, tape: Tape) -> tuple[Taped, Tape]:
         raise ValueError(f"the model cannot run its x0: {kind}: {first_line(error)}") from error
     require_output(tape.output, source.output, "the model's")
     source.output = tape.output
-    return source, Tape(tape.model, tape.policy, tape.x0, tape.output, run.entries)
+    tape.entries = run.entries
+    return source, tape

@@ -160,8 +160,22 @@ class MatrixFreeOperator(Products):
         dtype = torch.empty(0, dtype=outside).numpy().dtype
         return LinearOperator(shape=self.shape, dtype=dtype, **products)
 
+    def spread(self, group: Any = None) -> MatrixFreeOperator:
+        """F whose probes the ranks of a torch.distributed group (None: all) divide among them.
 
-class _Composite(MatrixFreeOperator):
+        Each rank has its own copy of the operator, asks for the same products of the same probes,
+        and gets all results. RuntimeError without a process group, and in a product that lost a
+        rank or failed on another; ValueError for a group without this process, and in products
+        that differ from rank to rank.
+
+            svd(op.spread(), k=4)    # under torchrun, with init_process_group
+        """
+        from .spread import SpreadOperator
+
+        return SpreadOperator(self, group)
+
+
+class Composite(MatrixFreeOperator):
     """An operator made of others; the passes are theirs."""
 
     def __init__(self, input_shape: Shape, output_shape: Shape, *parts: MatrixFreeOperator) -> None:
@@ -180,7 +194,7 @@ class _Composite(MatrixFreeOperator):
         return {leaf for part in self.parts for leaf in part._leaves()}
 
 
-class TransposedOperator(_Composite):
+class TransposedOperator(Composite):
     """F^T of an operator F."""
 
     def __init__(self, op: MatrixFreeOperator) -> None:
@@ -203,7 +217,7 @@ class TransposedOperator(_Composite):
         return self.parts[0]
 
 
-class SumOperator(_Composite):
+class SumOperator(Composite):
     """a F + b G + ..., of terms (a, F), (b, G), ... that share their shapes."""
 
     def __init__(self, *terms: tuple[float, MatrixFreeOperator]) -> None:
@@ -223,7 +237,7 @@ class SumOperator(_Composite):
         return reduce(torch.add, (factor * op.transpose(u) for factor, op in self.terms))
 
 
-class ProductOperator(_Composite):
+class ProductOperator(Composite):
     """F G, the composition: first G, then F."""
 
     def __init__(self, left: MatrixFreeOperator, right: MatrixFreeOperator) -> None:

@@ -124,6 +124,8 @@ def test_numbers_in_range_are_the_file_s_own(chosen):
         (lambda h, t: t.update(x0=t["x0"].float()), "one sample of torch.float64, was given"),
         (lambda h, t: t.update(x0=t["x0"][0]), "one sample of torch.float64, was given"),
         (lambda h, t: t.update(x0=t["x0"][:, :1]), "the model cannot run its x0: RuntimeError"),
+        (lambda h, t: h.update(batch=1), "batch must be a bool, was given 1"),
+        (lambda h, t: h.update(batch=True), "the model cannot run its x0: RuntimeError"),
         (lambda h, t: t.update(output=t["output"].float()), "its output is torch.float32"),
         (lambda h, t: t["output"].add_(1e-6), "its output is not the model's for its x0"),
         (lambda h, t: t["output"][:, 0].fill_(torch.nan), "its output is not the model's"),

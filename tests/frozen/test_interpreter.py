@@ -281,7 +281,7 @@ class TestRefusals:
     @pytest.mark.parametrize(
         ("change", "error", "words"),
         [
-            ({"x0": torch.zeros(2, 2, 9, 10)}, ValueError, "(2, 2, 9, 10)"),
+            ({"x0": torch.zeros(0, 2, 9, 10)}, ValueError, "(0, 2, 9, 10)"),
             ({"x0": torch.zeros(1, 2, 9, 10)}, TypeError, "float32"),
             ({"x0": torch.zeros(1, 2, 9, 10).int()}, TypeError, "int32"),
             ({"x0": example(Image) / 0}, ValueError, "finite"),
