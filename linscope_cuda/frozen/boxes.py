@@ -47,6 +47,11 @@ class Boxes:
         """The plan of a probe that is nowhere zero."""
         return self.local.plan(whole(self.line.input.shape))
 
+    def few_at_a_time(self, x: Tensor) -> Tensor:
+        """A full product, probe by probe where they fill the processor's caches."""
+        large = self.device.type == "cpu" and self.whole.peak_bytes > _CACHE
+        return torch.cat([self.full(one) for one in x.split(1)]) if large else self.full(x)
+
     def support(self, place: Sequence[int]) -> Box:
         """The box outside of which the answer to the unit probe at a place is zero; of no entries,
         (0, 0) along each dimension, where it is zero everywhere.
@@ -97,6 +102,7 @@ class Boxes:
 
 
 _FEW = 8  # times as many zeros as other entries
+_CACHE = 2**22
 _TOGETHER = 256  # places that are planned at a time
 
 # What a step takes beside its multiplications, and the multiplications of a second.
@@ -181,8 +187,9 @@ class _InBoxes(_Way):
             self.probes.setdefault(place[1:], []).append(number)
 
     def _plan(self, pixel: tuple[int, ...]) -> Plan:
-        channels = (0, self.boxes.input[0])
-        return self.boxes.local.plan(((0, 1), channels, *[(i, i + 1) for i in pixel]))
+        channels = [self.places[number][0] for number in self.probes[pixel]]
+        around = min(channels), max(channels) + 1
+        return self.boxes.local.plan(((0, 1), around, *[(i, i + 1) for i in pixel]))
 
     def seconds(self, like: Tensor) -> float:
         pixels = list(self.probes)
@@ -207,9 +214,9 @@ class _InBoxes(_Way):
     def _together(self, some: list[tuple[Plan, list[int]]], like: Tensor) -> Answers:
         plan, numbers = some[0]
         x = like.new_zeros(len(some), len(numbers), *sizes(plan.given)[1:])
-        for i, (_, numbers) in enumerate(some):
+        for i, (own, numbers) in enumerate(some):
             for j, number in enumerate(numbers):
-                x[i, j, self.places[number][0]] = 1
+                x[i, j, self.places[number][0] - own.given[1][0]] = 1
         y = self.boxes.local.run([plan for plan, _ in some], x)
         for i, (plan, numbers) in enumerate(some):
             assert plan.box is not None

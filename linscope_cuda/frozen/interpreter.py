@@ -19,8 +19,10 @@ from ..capture.tape import Tape
 from ..rules.policy import Policy
 from . import program_file, tape_file
 from .certificate import Certificate, certify, require_linear
+from .doubled import Differentiable, Doubled
 from .network import FrozenNetwork
-from .sources import Differentiable, Doubled, Source, record, recorded_by
+from .sources import Source
+from .taped import record, recorded_by
 
 Storage = str | os.PathLike
 Output = str | int | Callable[[Any], Tensor] | None

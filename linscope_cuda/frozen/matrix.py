@@ -41,8 +41,8 @@ def sparse(boxes: Boxes, max_bytes: int, progress: bool | None) -> csr_matrix:
         rows, rank = part.rows.cpu(), part.rank.cpu()
         own, at = part.columns.cpu().to(index), starts[rows] + rank
         for c, found in enumerate(part.values.cpu()):
-            values[at] = found.to(kind)
-            columns[at] = own + c * part.stride
+            values.put_(at, found.to(kind))
+            columns.put_(at, own + c * part.stride)
             at += each[rows]
     made = csr_matrix((values.numpy(), columns.numpy(), starts.to(index).numpy()), shape=(N, n))
     made.has_sorted_indices = True  # by their ranks
@@ -67,7 +67,7 @@ def _columns(boxes: Boxes, progress: bool | None):
         disable=progress is False,
         leave=False,
     ) as bar:
-        for part in boxes.colouring.columns(boxes.full, boxes.like):
+        for part in boxes.colouring.columns(boxes.few_at_a_time, boxes.like):
             yield part
             bar.update(len(part.values))
 

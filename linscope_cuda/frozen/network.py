@@ -20,7 +20,8 @@ from ..program.transposed import NoTranspose
 from ..rules.policy import Policy
 from . import matrix
 from .boxes import Boxes
-from .sources import Name, Source, Taped
+from .sources import Name, Source
+from .taped import Taped
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix

@@ -22,7 +22,7 @@ from ..rules import UnscopedOperation
 from ..rules.policy import Policy
 from .certificate import Certificate, certify_alone, require_output
 from .network import FrozenNetwork
-from .sources import Taped
+from .taped import Taped
 
 FORMAT = 2
 KIND = "program"

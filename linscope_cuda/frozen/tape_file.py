@@ -19,7 +19,7 @@ from ..capture.tape import FORMAT, KIND, Entry, Tape
 from ..files import fields, first_line, of_kind, read_document
 from ..rules.policy import Policy
 from .certificate import require_output
-from .sources import Taped, recorded_by
+from .taped import Taped, recorded_by
 
 
 def load(network: Network, path: str | os.PathLike) -> tuple[Taped, Tape]:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
+from math import prod
 from typing import Any, NamedTuple, Protocol
 
 from torch import Tensor
 
 from ..step import Step, Value
-from .box import Box
+from .box import Box, sizes
 
 Run = Callable[..., Tensor]
 
@@ -63,3 +64,15 @@ class Reads:
         """Which of them it is; None for another."""
         numbers = [w.number for w in self.values]
         return numbers.index(v.number) if isinstance(v, Value) and v.number in numbers else None
+
+
+def only(given: Sequence[Tensor | None]) -> Tensor:
+    """The value that a function of one reads."""
+    (x,) = given
+    assert x is not None
+    return x
+
+
+def area(box: Box) -> float:
+    """What a function of each entry of a box takes."""
+    return 4.0 * prod(sizes(box))

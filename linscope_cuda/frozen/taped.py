@@ -1,0 +1,175 @@
+"""Products by the program that was recorded with a tape."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from ..capture.inputs import Batch
+from ..capture.model import Network, precision, settings
+from ..capture.provenance import narrowest
+from ..capture.record import Record
+from ..capture.stamp import Stamp
+from ..capture.tape import Tape
+from ..capture.tape_folder import Folder
+from ..capture.transparent import normal_mode
+from ..program import Program, Value
+from ..program.line import flattened
+from ..program.part import part
+from ..program.transposed import NoTranspose
+from ..program.views import Untraceable
+from ..rules import UnscopedOperation
+from ..rules.policy import Policy
+from .boxes import Boxes
+from .product import linear
+from .sources import Name
+
+
+class Taped:
+    """Runs the program that was recorded with a tape: no Python of the model runs again."""
+
+    def __init__(
+        self,
+        x0: Tensor,
+        output: Tensor,
+        program: Program,
+        stamp: Stamp | None = None,
+        run: Record | None = None,
+    ):
+        self.x0, self.output, self.program, self.stamp = x0, output, program, stamp
+        self.calls = [] if run is None else run.names  # that depend on the network's input
+        self._results = [] if run is None else run.results
+        self._steps = [] if run is None else run.steps
+        self._modules = {} if run is None else run.outputs
+        kinds = {v.dtype for v in program.line.followed()}
+        self.narrowest = narrowest(kinds if run is None else kinds | run.marks.dtypes)
+        self.passes = 1
+        self._boxes: dict[Name, Boxes] = {}
+
+    def recorded(self) -> Taped:
+        return self
+
+    @cached_property
+    def _residual(self) -> Tensor:
+        self.passes += 1
+        with self.running():
+            return self.program(torch.zeros_like(self.x0))
+
+    def residual(self) -> Tensor:
+        self.require_same()
+        return self._residual
+
+    def filter(self, x: Tensor) -> Tensor:
+        return linear(x, self._filter, self._transpose)
+
+    def transpose(self, u: Tensor) -> Tensor:
+        return linear(u, self._transpose, self._filter)
+
+    def _filter(self, x: Tensor) -> Tensor:
+        return self._product("filter", x)
+
+    def _transpose(self, u: Tensor) -> Tensor:
+        return self._product("transpose", u.to(self.output.dtype))
+
+    def _product(self, name: Name, x: Tensor) -> Tensor:
+        with self.running():
+            x = x.detach().contiguous()
+            few = self.boxes(name).probes(x)
+            return self._program(name)(x) if few is None else few
+
+    def _program(self, name: Name) -> Program:
+        return self.program.linear if name == "filter" else self.program.T
+
+    def boxes(self, name: Name) -> Boxes:
+        """A product of probes that are zero almost everywhere."""
+        if name not in self._boxes:
+            program = self._program(name)
+            self._boxes[name] = Boxes(program.line, program)
+        return self._boxes[name]
+
+    def units(self, name: Name, places: Sequence[int], max_bytes: int) -> tuple[Tensor, int]:
+        with self.running():
+            return self.boxes(name).units(places, max_bytes)
+
+    def require_same(self) -> None:
+        if self.stamp is not None:
+            self.stamp.require_same()
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        """What products run within."""
+        self.require_same()
+        with normal_mode(), precision(self.x0.device):
+            try:
+                yield
+            except (Untraceable, NoTranspose) as error:
+                raise UnscopedOperation(str(error)) from error
+
+    def bytes_of_a_probe(self) -> int:
+        try:
+            return max(self.program.linear.peak_bytes, self.program.T.peak_bytes)
+        except NoTranspose:
+            return self.program.linear.peak_bytes
+
+    def between(self, start: str, stop: str) -> Taped:
+        """The network from one module's output to another's."""
+        first, last = (self._output(name) for name in (start, stop))
+        line, x0, y = part(self.program.line.input, self._steps, first, last, self.x0)
+        return Taped(x0, y, Program(line, self.program.fold), self.stamp)
+
+    def _output(self, name: str) -> Value:
+        values = self._modules[name]
+        if len(values) != 1 or values[0] is None or values[0].shape[:1] != (1,):
+            raise ValueError(
+                f"module {name!r} gives no tensor of one sample that depends on the network's "
+                f"input, or is called more than once ({len(values)} times)"
+            )
+        return values[0]
+
+    @property
+    def followed(self) -> list[int]:
+        """Those calls whose results depend on the network's input."""
+        return [i for i, value in enumerate(self._results) if value is not None]
+
+    def until(self, call: int) -> Taped:
+        """The network that ends with its call of that number, flattened."""
+        value = self._results[call]
+        if value is None:
+            raise UnscopedOperation("a call gives what does not depend on the network's input")
+        program = Program(flattened(self.program.line.input, self._steps, value))
+        with precision(self.x0.device):
+            y = program(self.x0)
+        return Taped(self.x0, y, program, self.stamp)
+
+
+def record(
+    network: Network,
+    x0: Tensor,
+    policy: Policy,
+    folder: str | os.PathLike | None = None,
+    fold: bool = True,
+) -> tuple[Taped, Tape]:
+    """A network's program at x0 and its tape, whose decisions lie in the folder's files, if one is
+    given.
+    """
+    files = None if folder is None else Folder(folder)
+    known = network.model, policy
+    run = Record(*known) if files is None else Record(*known, files.keep)
+    source = recorded_by(run, network, x0, fold)
+    run.tape.folder, run.tape.batch = files, isinstance(network.inputs, Batch)
+    return source, run.tape
+
+
+@torch.no_grad()
+def recorded_by(run: Record, network: Network, x0: Tensor, fold: bool = True) -> Taped:
+    """The program that a run of the network writes down."""
+    network.stamp.require_same()
+    with settings(x0.device, network.compiled):
+        output = run.run(network, x0)
+    network.stamp.after_run(first=True)
+    return Taped(x0, output, Program(run.line, fold), network.stamp, run)
