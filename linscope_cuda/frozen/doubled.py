@@ -89,10 +89,10 @@ class Doubled:
             )
         return r
 
-    def filter(self, x: Tensor) -> Tensor:
+    def filter(self, x: Tensor, max_bytes: int) -> Tensor:
         return self._in_batches(self._filter, x)
 
-    def transpose(self, u: Tensor) -> Tensor:
+    def transpose(self, u: Tensor, max_bytes: int) -> Tensor:
         with normal_mode():
             return self._in_batches(self._transpose, u)
 

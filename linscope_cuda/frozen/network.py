@@ -195,7 +195,7 @@ class FrozenNetwork(MatrixFreeOperator):
         return made.to(self.dtype)
 
     def _matmat(self, x: Tensor) -> Tensor:
-        return self.source.filter(x)
+        return self.source.filter(x, self.max_bytes)
 
     def _rmatmat(self, u: Tensor) -> Tensor:
-        return self.source.transpose(u)
+        return self.source.transpose(u, self.max_bytes)

@@ -29,12 +29,12 @@ class Source(Protocol):
         """r, (1, *output_shape)."""
         ...
 
-    def filter(self, x: Tensor) -> Tensor:
-        """F x."""
+    def filter(self, x: Tensor, max_bytes: int) -> Tensor:
+        """F x; what does not fit in so many bytes is made in tiles, where that can be."""
         ...
 
-    def transpose(self, u: Tensor) -> Tensor:
-        """F^T u."""
+    def transpose(self, u: Tensor, max_bytes: int) -> Tensor:
+        """F^T u, likewise."""
         ...
 
     def units(self, name: Name, places: Sequence[int], max_bytes: int) -> tuple[Tensor, int] | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from functools import cached_property
+from functools import cached_property, partial
 
 import torch
 from torch import Tensor
@@ -28,6 +28,7 @@ from ..rules.policy import Policy
 from .boxes import Boxes
 from .product import linear
 from .sources import Name
+from .tiles import Tiles
 
 
 class Taped:
@@ -50,6 +51,8 @@ class Taped:
         self.narrowest = narrowest(kinds if run is None else kinds | run.marks.dtypes)
         self.passes = 1
         self._boxes: dict[Name, Boxes] = {}
+        self._peaks: dict[Name, int] = {}
+        self._tiles: dict[tuple[Name, int], Tiles] = {}  # of the last product
 
     def recorded(self) -> Taped:
         return self
@@ -64,23 +67,39 @@ class Taped:
         self.require_same()
         return self._residual
 
-    def filter(self, x: Tensor) -> Tensor:
-        return linear(x, self._filter, self._transpose)
+    def filter(self, x: Tensor, max_bytes: int) -> Tensor:
+        return linear(x, partial(self._filter, max_bytes), partial(self._transpose, max_bytes))
 
-    def transpose(self, u: Tensor) -> Tensor:
-        return linear(u, self._transpose, self._filter)
+    def transpose(self, u: Tensor, max_bytes: int) -> Tensor:
+        return linear(u, partial(self._transpose, max_bytes), partial(self._filter, max_bytes))
 
-    def _filter(self, x: Tensor) -> Tensor:
-        return self._product("filter", x)
+    def _filter(self, max_bytes: int, x: Tensor) -> Tensor:
+        return self._product("filter", x, max_bytes)
 
-    def _transpose(self, u: Tensor) -> Tensor:
-        return self._product("transpose", u.to(self.output.dtype))
+    def _transpose(self, max_bytes: int, u: Tensor) -> Tensor:
+        return self._product("transpose", u.to(self.output.dtype), max_bytes)
 
-    def _product(self, name: Name, x: Tensor) -> Tensor:
+    def _product(self, name: Name, x: Tensor, max_bytes: int) -> Tensor:
         with self.running():
             x = x.detach().contiguous()
             few = self.boxes(name).probes(x)
-            return self._program(name)(x) if few is None else few
+            if few is not None:
+                return few
+            if self._peak_bytes(name) <= max_bytes:
+                return self._program(name)(x)
+            tiles = self._in_tiles(name, max_bytes)
+            return torch.cat([tiles(one) for one in x.split(1)])
+
+    def _peak_bytes(self, name: Name) -> int:
+        if name not in self._peaks:
+            self._peaks[name] = self._program(name).peak_bytes
+        return self._peaks[name]
+
+    def _in_tiles(self, name: Name, max_bytes: int) -> Tiles:
+        key = name, max_bytes
+        if key not in self._tiles:
+            self._tiles = {key: Tiles(self._program(name).line, max_bytes)}
+        return self._tiles[key]
 
     def _program(self, name: Name) -> Program:
         return self.program.linear if name == "filter" else self.program.T
@@ -112,9 +131,9 @@ class Taped:
 
     def bytes_of_a_probe(self) -> int:
         try:
-            return max(self.program.linear.peak_bytes, self.program.T.peak_bytes)
+            return max(self._peak_bytes("filter"), self._peak_bytes("transpose"))
         except NoTranspose:
-            return self.program.linear.peak_bytes
+            return self._peak_bytes("filter")
 
     def between(self, start: str, stop: str) -> Taped:
         """The network from one module's output to another's."""
