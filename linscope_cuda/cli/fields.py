@@ -81,6 +81,7 @@ def _numbers(field: Field) -> dict[str, Any]:
         "radius": field.radius.item(),
         "within": field.within,
         "away": field.away.item(),
+        "support": None if field.support is None else [list(ends) for ends in field.support],
     }
 
 
@@ -96,6 +97,9 @@ def _outline(numbers: dict[str, Any]) -> str:
                 f"energy within {one['radius']:.3g} pixels of the input, {one['away']:.2%} "
                 f"further than {one['within']:g}"
             )
+            if one["support"] is not None:
+                height, width = (end - start for start, end in one["support"])
+                lines.append(f"{'':13} the network lets through {height} x {width} pixels")
     return "\n".join([*lines, f"picture: {numbers['picture']}"])
 
 

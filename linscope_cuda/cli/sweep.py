@@ -11,11 +11,11 @@ from ..report import BadInput, publish
 from ..report.field_sheet import sweep_sheet
 from ..study.fields import checked_reach
 from ..study.store import StoreError
-from ..study.sweep import KINDS, Sweep, sweep
+from ..study.sweep import KINDS, Sweep, forecast, sweep
 from ..study.system import System
 from .command import Command
 from .request import PROGRAM, REACH, SAVE, Options, Request, output_options, system_options
-from .terminal import enough_memory
+from .terminal import enough_memory, warn
 
 _OPTIONS: Options = {
     ("--kind",): {
@@ -49,6 +49,8 @@ def _run(request: Request) -> None:
     except ValueError as error:
         raise BadInput(str(error)) from error
     with enough_memory(request.device):
+        if rank == 0 and not store.exists():
+            warn(_forecast(system, args, ranks))
         found = _swept(system, args, store, (rank, ranks))
     if found.complete:
         title = f"all {args.kind} of F" if args.stride == 1 else f"{args.kind} of F"
@@ -56,6 +58,15 @@ def _run(request: Request) -> None:
         publish(request.out, {picture.name: sweep_sheet(found, system, title)})
     numbers = _sweep_numbers(found, system) | {"picture": str(picture) if found.complete else None}
     request.tell(numbers, lambda: _sweep_outline(numbers))
+
+
+def _forecast(system: System, args: Namespace, ranks: int) -> str:
+    left = forecast(system.op, args.kind, stride=args.stride)
+    passes = "" if left.passes is None else f", {max(1, round(left.passes)):,} passes"
+    hours = left.seconds / ranks / 3600
+    time = f"{hours:.1f} hours" if hours >= 1 else f"{max(1, round(hours * 60))} minutes"
+    time = f"{max(1, round(hours * 3600))} seconds" if hours < 1 / 30 else time
+    return f"{left.pixels:,} pixels{passes}: about {time}"
 
 
 def _swept(system: System, args: Namespace, store: Path, part: tuple[int, int]) -> Sweep:

@@ -67,16 +67,23 @@ class Boxes:
         made = like.new_zeros(len(places), *self.output, dtype=self.line.output.dtype)
         if not places:
             return made, 0
+        best = self._best(places)
+        for at, box, y in best.answers(like, max_bytes):
+            made[(at, *[slice(*b) for b in box])] = y
+        return made, best.passes
+
+    def predicted(self, places: Sequence[int]) -> float:
+        """The passes that unit probes are predicted to take."""
+        return self._best(places).share() if places else 0.0
+
+    def _best(self, places: Sequence[int]) -> _Way:
         found = [tuple(map(int, np.unravel_index(k, self.input))) for k in places]
         ways: list[_Way] = [_Whole(self, found)]
         if len(self.input) > 1:
             ways.append(_InBoxes(self, found))
             if len(found) > prod(self.input[1:]) ** 0.5:  # else it costs more to colour them
                 ways.append(_Coloured(self, found))
-        best = min(ways, key=lambda way: way.seconds(like))
-        for at, box, y in best.answers(like, max_bytes):
-            made[(at, *[slice(*b) for b in box])] = y
-        return made, best.passes
+        return min(ways, key=lambda way: way.seconds(self.like))
 
     def probes(self, x: Tensor) -> Tensor | None:
         """The answers to probes that are zero outside of a small box; None where a full product
@@ -121,11 +128,6 @@ def _seconds(work: float, steps: int, places: int, like: Tensor) -> float:
     return work / rate + steps * (_STEP + _PLACE * places)
 
 
-def _share(work: float, of: Plan) -> int:
-    """What part of passes it is, as a whole number of them."""
-    return max(1, round(work / max(of.work, 1.0)))
-
-
 def _around(x: Tensor) -> Box | None:
     """The smallest box around what is not zero in any probe."""
     there = (x != 0).any(0)
@@ -151,7 +153,12 @@ class _Way:
         self.boxes, self.places = boxes, places
         self.passes = 0
 
+    def share(self) -> float:
+        """The passes that it takes, predicted."""
+        raise NotImplementedError
+
     def seconds(self, like: Tensor) -> float:
+        """The time that it takes, predicted."""
         raise NotImplementedError
 
     def answers(self, like: Tensor, max_bytes: int) -> Answers:
@@ -160,6 +167,9 @@ class _Way:
 
 class _Whole(_Way):
     """By full products, one pass each."""
+
+    def share(self) -> float:
+        return len(self.places)
 
     def seconds(self, like: Tensor) -> float:
         whole = self.boxes.whole
@@ -191,13 +201,21 @@ class _InBoxes(_Way):
         around = min(channels), max(channels) + 1
         return self.boxes.local.plan(((0, 1), around, *[(i, i + 1) for i in pixel]))
 
-    def seconds(self, like: Tensor) -> float:
+    @cached_property
+    def _typical(self) -> Plan:
+        """That of a pixel in the middle."""
         pixels = list(self.probes)
-        one = self._plan(pixels[len(pixels) // 2])
-        return _seconds(one.work * len(self.places), len(one.parts), len(pixels), like)
+        return self._plan(pixels[len(pixels) // 2])
+
+    def share(self) -> float:
+        return self._typical.work * len(self.places) / max(1.0, self.boxes.whole.work)
+
+    def seconds(self, like: Tensor) -> float:
+        one = self._typical
+        return _seconds(one.work * len(self.places), len(one.parts), len(self.probes), like)
 
     def answers(self, like: Tensor, max_bytes: int) -> Answers:
-        pixels, work = list(self.probes), 0.0
+        pixels, work, total = list(self.probes), 0.0, max(1.0, self.boxes.whole.work)
         for start in range(0, len(pixels), _TOGETHER):
             groups: dict[object, list[tuple[Plan, list[int]]]] = {}
             for pixel in pixels[start : start + _TOGETHER]:
@@ -209,7 +227,7 @@ class _InBoxes(_Way):
                 count = max(1, max_bytes // max(1, plan.peak_bytes * len(numbers)))
                 for first in range(0, len(some) if plan.box else 0, count):
                     yield from self._together(some[first : first + count], like)
-        self.passes = _share(work, self.boxes.whole)
+        self.passes = max(1, round(work / total))
 
     def _together(self, some: list[tuple[Plan, list[int]]], like: Tensor) -> Answers:
         plan, numbers = some[0]
@@ -232,6 +250,9 @@ class _Coloured(_Way):
         self.colours: dict[tuple[int, ...], list[int]] = {}
         for number, place in enumerate(places):
             self.colours.setdefault(boxes.colouring.colour(place), []).append(number)
+
+    def share(self) -> float:
+        return len(self.colours)
 
     def seconds(self, like: Tensor) -> float:
         whole = self.boxes.whole

@@ -22,6 +22,7 @@ from .certificate import Certificate, certify, require_linear
 from .doubled import Differentiable, Doubled
 from .network import FrozenNetwork
 from .sources import Source
+from .split import Parts, parts
 from .taped import record, recorded_by
 
 Storage = str | os.PathLike
@@ -211,6 +212,17 @@ class LinearInterpreter(FrozenNetwork):
         fold = self.program.fold
         source = recorded_by(run, self.network, self.x0, fold).between(start, stop)
         return FrozenNetwork(source, self.policy, self.max_bytes)
+
+    def split(self) -> Parts:
+        """F as a local part and one of low rank, `local` + `low_rank`: what goes through a sum over
+        all places (the means of norms under the policies "centered" and "taylor", a pool at the
+        end) reaches everything, by as many numbers as there are such sums; the rest has small
+        fields, and is sparse.
+
+        >>> local, low_rank = op.split()
+        >>> F = local.tosparse(), low_rank.U, low_rank.V    # F[0] + F[1] @ F[2]
+        """
+        return parts(self)
 
     def calls(self) -> list[str]:
         """The network's calls that depend on its input, in order: function and module."""

@@ -33,7 +33,8 @@ def sparse(boxes: Boxes, max_bytes: int, progress: bool | None) -> csr_matrix:
     if size > max_bytes:
         raise ValueError(
             f"the matrix may have {count:,} entries other than zero, which take {size:,} bytes; "
-            f"max_bytes allows {max_bytes:,}"
+            f"max_bytes allows {max_bytes:,}; `split()` tells a part of small fields apart from "
+            "one of low rank"
         )
     values = torch.empty(count, dtype=kind)
     columns = torch.empty(count, dtype=index)

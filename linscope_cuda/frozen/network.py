@@ -122,13 +122,30 @@ class FrozenNetwork(MatrixFreeOperator):
 
         >>> op.support(columns=[(0, 24, 24)])    # [((0, 3), (60, 85), (60, 85))]
         """
+        boxes, places = self._asked("support", rows, columns)
+        return [boxes.support(tuple(map(int, np.unravel_index(k, boxes.input)))) for k in places]
+
+    def cost(
+        self, *, rows: Iterable[Any] | None = None, columns: Iterable[Any] | None = None
+    ) -> float:
+        """The passes that rows, or columns, of F are predicted to take: in boxes a part of one,
+        together one for many, or one each. Positions and errors are those of `support`.
+
+        >>> op.cost(columns=[(0, 24, 24)])    # 0.002
+        """
+        boxes, places = self._asked("cost", rows, columns)
+        return boxes.predicted(places)
+
+    def _asked(
+        self, name: str, rows: Iterable[Any] | None, columns: Iterable[Any] | None
+    ) -> tuple[Boxes, list[int]]:
         if (rows is None) == (columns is None):
-            raise ValueError("support wants rows= or columns=, one of the two")
-        name, given = ("rows", rows) if columns is None else ("columns", columns)
-        shape = self.output_shape if columns is None else self.input_shape
-        flat = flat_indices(name, given or [], shape)
-        boxes = self.source.recorded().boxes("transpose" if columns is None else "filter")
-        return [boxes.support(tuple(map(int, np.unravel_index(k, shape)))) for k in flat]
+            raise ValueError(f"{name} wants rows= or columns=, one of the two")
+        source = self.source.recorded()
+        if rows is not None:
+            places = flat_indices("rows", rows, self.output_shape)
+            return source.boxes("transpose"), places
+        return source.boxes("filter"), flat_indices("columns", columns or [], self.input_shape)
 
     @torch.no_grad()
     def tosparse(

@@ -107,7 +107,8 @@ def _merged(parts: list[Line], max_bytes: int) -> Iterator[tuple[Line, bool]]:
     """Neighbours that are alike in whether they fit as one, and whether they do not."""
     rows: list[tuple[list[Line], bool]] = []
     for part in parts:
-        large = peak_bytes(part) > max_bytes
+        held = 0 if part is parts[0] else part.input.nbytes
+        large = held + peak_bytes(part) > max_bytes
         if rows and rows[-1][1] == large:
             rows[-1][0].append(part)
         else:

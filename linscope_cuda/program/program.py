@@ -17,6 +17,7 @@ from .folded import folded
 from .graph import example, graph_module
 from .line import Line
 from .linear_part import linear_part
+from .live import Live
 from .memory import peak_bytes
 from .packed import packed
 from .simplified import simplified
@@ -47,6 +48,8 @@ class Program:
         if len(x) == 1:
             self._single = self._single or self._run(self._one)
             return self._single(x)
+        if self._is_constant:
+            return self._one(x[:1]).expand(len(x), *self.line.output.shape[1:]).clone()
         if len(x) in self._several:
             return self._several[len(x)](x)
         line, y = batched(self._one, x)
@@ -83,6 +86,10 @@ class Program:
     def _one(self) -> Line:
         line = simplified(self.line)
         return packed(line) if self.fold else line
+
+    @cached_property
+    def _is_constant(self) -> bool:
+        return not Live(self._one)(self._one.output)
 
     @cached_property
     def linear(self) -> Program:

@@ -209,6 +209,17 @@ def _pool_transpose(writer: Writer, step: Step, u: Value, live: IsLive):
     yield x, writer.emit(linscope.max_pool2d_frozen.default, u, winners, *window, like=kind(x))
 
 
+def _shuffle(writer: Writer, step: Step, u: Value, live: IsLive):
+    x, factor = step.args
+    back = _SHUFFLES[step.function]
+    yield x, writer.emit(back, u, factor, like=kind(x))
+
+
+_SHUFFLES = {
+    aten.pixel_shuffle.default: aten.pixel_unshuffle.default,
+    aten.pixel_unshuffle.default: aten.pixel_shuffle.default,
+}
+
 # A slope, kept or computed anew, times what comes first: torch has no derivative of most of these.
 _SLOPES = [
     getattr(aten, f"{name}_backward").default
@@ -246,6 +257,7 @@ RULES: dict[Any, Rule] = {
         ],
         _same,
     ),
+    **dict.fromkeys(_SHUFFLES, _shuffle),
     **dict.fromkeys(_SLOPES, _same),
     linscope.max_pool2d_frozen.default: _pool,
     linscope.max_pool2d_frozen_transpose.default: _pool_transpose,

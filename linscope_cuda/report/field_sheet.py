@@ -78,11 +78,20 @@ def _row(system: System, field: Field, named: bool) -> list[Panel]:
             f"energy of the {_FILTER[field.kind].split()[0]}",
             "energy",
             "squares, summed over colours",
-            note=f"{field.share:.0%} within {radius:.3g} pixels\n{away:.1%} away from the diagonal",
+            note=f"{field.share:.0%} within {radius:.3g} pixels\n{away:.1%} away from the diagonal"
+            + _theoretical(field),
             mark=field.centre,
             circles=circles,
+            rectangle=field.support,
         ),
     ]
+
+
+def _theoretical(field: Field) -> str:
+    if field.support is None:
+        return ""
+    height, width = (end - start for start, end in field.support)
+    return f"\nframe: the theoretical field, {height} x {width}"
 
 
 def _whole(field: Field) -> tuple[int, int]:

@@ -11,7 +11,7 @@ from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
-from matplotlib.patches import Ellipse
+from matplotlib.patches import Ellipse, Rectangle
 from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator
 from torch import Tensor
 
@@ -36,7 +36,8 @@ class Panel:
     `scale`; "energy", logarithmic, six decades at most below its largest value.
     `unit` names the colour bar. `mark` (row, column) is circled; `circles` are (vertical,
     horizontal) radii around it instead, the first one drawn solid, the second dashed.
-    `crop` shows one window only, `frames` mark some; `step` is the distance of the map's pixels and
+    `rectangle` frames rows and columns (start, end). `crop` shows one window only, `frames` mark
+    some; `step` is the distance of the map's pixels and
     `first` the place of its first one (row, column).
     """
 
@@ -48,6 +49,7 @@ class Panel:
     scale: float | None = None
     mark: Mark | None = None
     circles: Sequence[tuple[float, float]] = ()
+    rectangle: tuple[tuple[int, int], tuple[int, int]] | None = None
     crop: Window | None = None
     frames: Sequence[tuple[Window, str]] = ()
     step: int = 1
@@ -152,6 +154,11 @@ def _picture(axes: Axes, panel: Panel) -> Any:
         axes.plot(*panel.mark[::-1], "+", color=colour, markersize=4, markeredgewidth=0.8)
         axes.set_xlim(extent[:2])
         axes.set_ylim(extent[2:])
+    if panel.rectangle:
+        (top, bottom), (west, east) = panel.rectangle
+        size = east - west, bottom - top
+        ends = Rectangle((west - 0.5, top - 0.5), *size, fill=False, edgecolor="white")
+        axes.add_patch(ends)
     for window, label in panel.frames:
         _frame(axes, window, label)
     return drawn

@@ -44,8 +44,9 @@ class GroupNorm:
         self.centered = centered
 
     def __call__(self, freeze, input, num_groups, weight=None, bias=None, eps=1e-5):
-        groups = input.reshape(len(input), num_groups, -1)
-        y = _normalized(freeze, groups, (-1,), eps, self.centered).reshape(input.shape)
+        groups = input.unflatten(1, (num_groups, -1))  # the places stay apart
+        dims = tuple(range(2, groups.dim()))
+        y = _normalized(freeze, groups, dims, eps, self.centered).flatten(1, 2)
         channels = (-1, *[1] * (input.dim() - 2))
         y = y if weight is None else y * weight.view(channels)
         return y if bias is None else y + bias.view(channels)

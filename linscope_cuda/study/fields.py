@@ -31,6 +31,8 @@ class Field:
     their squares summed over channels, in float64. `radius` (P,) is the distance, in pixels of the
     input, in which `share` of the energy lies, and `away` (P,) the share of the energy further than
     `within`, which is that of the mass away from the diagonal. Both are nan for a field of zeros.
+    `support` is the theoretical field: the rows (start, end) and columns outside of which the steps
+    of the network let nothing through; None where the operator cannot tell.
     """
 
     kind: str  # "receptive" or "projective"
@@ -42,6 +44,7 @@ class Field:
     radius: Tensor
     within: float
     away: Tensor
+    support: tuple[tuple[int, int], tuple[int, int]] | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,12 +84,27 @@ def fields(
         probed = pixels[space]
         shape = op.output_shape if space == "output" else op.input_shape
         probes = _probes(op, shape, probed, channels)
+        support = _support(op, kind, probes, probed)
         values = op.transpose(probes) if space == "output" else op.filter(probes)
         energy = values.double().square().sum(1)
         centre = counterpart(op, kind, probed)
         radius, away = reach(energy, distances(op, kind, probed), share, within)
-        made.append(Field(kind, probed, centre, values, energy, share, radius, within, away))
+        reached = radius, within, away, support
+        made.append(Field(kind, probed, centre, values, energy, share, *reached))
     return Fields(*made)
+
+
+def _support(
+    op: MatrixFreeOperator, kind: str, probes: Tensor, pixel: Pixel
+) -> tuple[tuple[int, int], tuple[int, int]] | None:
+    told = getattr(op, "support", None)
+    if told is None:
+        return None
+    channels = (probes != 0).any(0).flatten(1).any(1).nonzero()[:, 0].tolist()
+    places = [(c, *pixel) for c in channels]
+    boxes = told(rows=places) if kind == "receptive" else told(columns=places)
+    rows, columns = ((min(b[d][0] for b in boxes), max(b[d][1] for b in boxes)) for d in (-2, -1))
+    return rows, columns
 
 
 def reach(energy: Tensor, distance: Tensor, share: float, within: float) -> tuple[Tensor, Tensor]:

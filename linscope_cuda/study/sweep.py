@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -129,6 +130,36 @@ def sweep(
             store.write(b, work.do(b))
             bar.update(size[b])
     return open_sweep(path)
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """What is left of a sweep: pixels, passes (None where the operator cannot tell), seconds."""
+
+    pixels: int
+    passes: float | None
+    seconds: float
+
+
+@torch.no_grad()
+def forecast(op: MatrixFreeOperator, kind: str = "rows", *, stride: int = 1) -> Forecast:
+    """What all of a sweep takes one process, by the time that a pixel in the middle takes.
+
+    >>> forecast(op, "rows").seconds / 3600
+    """
+    work = _Work(op, kind, False, stride, 0.9, 1.0, None)
+    some = work.pixels[len(work.pixels) // 2 :][: work.batch]
+    places = [(c, i, j) for i, j in some for c in range(work.probed[0])]
+    product = op.rows if kind == "rows" else op.columns
+    product(places)  # the first time makes more
+    start = perf_counter()
+    product(places)
+    seconds = (perf_counter() - start) / len(some) * len(work.pixels)
+    told = getattr(op, "cost", None)
+    passes = None
+    if told is not None:
+        passes = told(**{kind: places}) / len(some) * len(work.pixels)
+    return Forecast(len(work.pixels), passes, seconds)
 
 
 def open_sweep(path: str | os.PathLike[str]) -> Sweep:

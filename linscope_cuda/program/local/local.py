@@ -102,7 +102,12 @@ class Local:
             for v in filter(None, step.outputs):
                 boxes[v.number] = part.box if step.single else whole(v.shape)
                 alive[v.number] = prod(sizes(boxes[v.number])) * v.dtype.itemsize
-            peak = max(peak, sum(alive.values()))
+            scratch = 0
+            convolution = step.function is torch.ops.aten.convolution.default
+            if convolution and not self.live(step.args[1]):  # it lays out all anew
+                held = (alive.get(v.number, 0) for v in (*reads.values, step.output))
+                scratch = sum(held) + self.live.constant(step.args[1]).nbytes
+            peak = max(peak, sum(alive.values()) + scratch)
             for number in spent:
                 alive.pop(number, None)
         box = boxes.get(self._output)
