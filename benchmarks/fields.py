@@ -8,7 +8,7 @@ import sys
 import time
 from collections.abc import Callable
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -55,7 +55,7 @@ TILES = 2**30  # bytes that its products may take
 SMALL_FIELDS = [Case("PixelShuffle-4 x3, 24x24", "column"), Case("DnCNN-5, 24x24", "row")]
 SMALL_MATRICES = ["PixelShuffle-4 x3, 24x24"]
 
-FULL = "full pass"
+FULL, BOX = "full pass", "op.boxes"
 _PIXELS = 4  # of which a peer's time for the whole matrix is told
 
 
@@ -91,7 +91,7 @@ def _interpreter(model: nn.Module, x0: Tensor) -> ls.LinearInterpreter:
     return ls.LinearInterpreter(model, x0, check=False)
 
 
-def _ways(case: Case, device: torch.device) -> dict[str, Callable[[], Tensor]]:
+def _ways(case: Case, device: torch.device) -> dict[str, Callable[[], Any]]:
     """The first channel of the pixel in the middle, each way."""
     model, x0 = NETWORKS[case.network].make(device)
     op = _interpreter(model, x0)
@@ -102,7 +102,8 @@ def _ways(case: Case, device: torch.device) -> dict[str, Callable[[], Tensor]]:
     if case.kind == "column":
         return {
             FULL: partial(op.program.linear, unit),
-            "in its box": lambda: op.columns([place]),
+            BOX: lambda: op.boxes(columns=[place])[0],
+            "op.columns": lambda: op.columns([place]),
             "torch.func.jvp": lambda: torch.func.jvp(model, (x0,), (unit,))[1],
         }
 
@@ -112,7 +113,8 @@ def _ways(case: Case, device: torch.device) -> dict[str, Callable[[], Tensor]]:
 
     return {
         FULL: partial(op.program.T, unit),
-        "in its box": lambda: op.rows([place]),
+        BOX: lambda: op.boxes(rows=[place])[0],
+        "op.rows": lambda: op.rows([place]),
         "torch.autograd": backward,
     }
 
@@ -120,11 +122,16 @@ def _ways(case: Case, device: torch.device) -> dict[str, Callable[[], Tensor]]:
 def _field(case: Case, device: torch.device, rounds: int) -> list[dict]:
     ways = _ways(case, device)
     found = {way: run() for way, run in ways.items()}
+    box, values = found[BOX]
+    whole = torch.zeros_like(found[FULL])
+    whole[(0, *[slice(*ends) for ends in box])] = values
+    found[BOX] = whole
     size = found[FULL].abs().max()
     differences = {way: float((y - found[FULL]).abs().max() / size) for way, y in found.items()}
     assert max(differences.values()) < EQUAL, f"{case}: {differences}"
     # What takes a thousandth of the others' time is timed by itself, as often as it is used so.
-    quick = timings({"in its box": ways.pop("in its box")}, 9 * rounds, limit=6.0, warming=3)
+    brief = [way for way in ways if way.startswith("op.")]
+    quick = timings({way: ways.pop(way) for way in brief}, 9 * rounds, limit=6.0, warming=3)
     taken = timings(ways, rounds, limit=20.0) | quick
     full = taken[FULL].median
     return [
@@ -172,7 +179,7 @@ def _matrix(name: str, device: torch.device) -> list[dict]:
     outputs = outputs.reshape(_PIXELS, 1, *op.output_shape)
 
     def jacrev() -> Tensor:
-        _, pull = torch.func.vjp(model, x0)
+        pull = torch.func.vjp(model, x0)[1]
         return torch.func.vmap(lambda u: pull(u)[0])(outputs)
 
     taken = timings({"column": one_by_one, "jacrev": jacrev}, 3, limit=20.0)

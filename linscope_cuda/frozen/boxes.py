@@ -12,11 +12,12 @@ from torch import Tensor
 
 from ..program import Line
 from ..program.local import Local, Plan
-from ..program.local.box import Box, sizes, whole
+from ..program.local.box import Box, sizes, slices, whole
 from ..program.local.colouring import Colouring
 from ..program.writer import device_of
 
 Product = Callable[[Tensor], Tensor]
+Within = tuple[Box, Tensor]  # a box, and what is there
 
 
 class Boxes:
@@ -52,12 +53,15 @@ class Boxes:
         large = self.device.type == "cpu" and self.whole.peak_bytes > _CACHE
         return torch.cat([self.full(one) for one in x.split(1)]) if large else self.full(x)
 
-    def support(self, place: Sequence[int]) -> Box:
-        """The box outside of which the answer to the unit probe at a place is zero; of no entries,
-        (0, 0) along each dimension, where it is zero everywhere.
+    def support(self, place: int) -> Box:
+        """The box outside of which the answer to the unit probe at a flat place is zero; of no
+        entries, (0, 0) along each dimension, where it is zero everywhere.
         """
-        box = self.local.plan(((0, 1), *[(i, i + 1) for i in place])).box
-        return ((0, 0),) * len(self.output) if box is None else box[1:]
+        box = self.local.plan(((0, 1), *[(i, i + 1) for i in self._shaped(place)])).box
+        return _nothing(self.output) if box is None else box[1:]
+
+    def _shaped(self, place: int) -> tuple[int, ...]:
+        return tuple(map(int, np.unravel_index(place, self.input)))
 
     def units(self, places: Sequence[int], max_bytes: int) -> tuple[Tensor, int]:
         """The answers to unit probes at flat places, (places, *output), and the passes that they
@@ -72,12 +76,27 @@ class Boxes:
             made[(at, *[slice(*b) for b in box])] = y
         return made, best.passes
 
+    def within(self, places: Sequence[int], max_bytes: int) -> tuple[list[Within], int]:
+        """The same, only the boxes of the answers."""
+        nothing = _nothing(self.output), self.like.new_zeros((0,) * len(self.output))
+        made: list[Within] = [nothing] * len(places)
+        best = self._best(places)
+        for at, box, y in best.answers(self.like, max_bytes):
+            several = isinstance(at, slice)
+            numbers = range(at.start, at.stop) if several else [at]
+            for number, one in zip(numbers, y if several else [y], strict=True):
+                made[number] = box, one
+                if not isinstance(best, _InBoxes):  # these hold more
+                    own = self.support(places[number])
+                    made[number] = own, one[slices(own, box)]
+        return made, best.passes
+
     def predicted(self, places: Sequence[int]) -> float:
         """The passes that unit probes are predicted to take."""
         return self._best(places).share() if places else 0.0
 
     def _best(self, places: Sequence[int]) -> _Way:
-        found = [tuple(map(int, np.unravel_index(k, self.input))) for k in places]
+        found = list(map(self._shaped, places))
         ways: list[_Way] = [_Whole(self, found)]
         if len(self.input) > 1:
             ways.append(_InBoxes(self, found))
@@ -141,6 +160,11 @@ def _around(x: Tensor) -> Box | None:
     return tuple(box)
 
 
+def _nothing(shape: Sequence[int]) -> Box:
+    """A box of no entries."""
+    return ((0, 0),) * len(shape)
+
+
 Places = list[tuple[int, ...]]
 # Which probes, the box of their answers, and the answers there.
 Answers = Iterator[tuple[int | slice, Box, Tensor]]
@@ -195,8 +219,15 @@ class _InBoxes(_Way):
         self.probes: dict[tuple[int, ...], list[int]] = {}  # by pixel, whose channels go together
         for number, place in enumerate(places):
             self.probes.setdefault(place[1:], []).append(number)
+        pixels = list(self.probes)
+        self._middle = pixels[len(pixels) // 2]
 
     def _plan(self, pixel: tuple[int, ...]) -> Plan:
+        if pixel == self._middle:
+            return self._typical
+        return self._made(pixel)
+
+    def _made(self, pixel: tuple[int, ...]) -> Plan:
         channels = [self.places[number][0] for number in self.probes[pixel]]
         around = min(channels), max(channels) + 1
         return self.boxes.local.plan(((0, 1), around, *[(i, i + 1) for i in pixel]))
@@ -204,8 +235,7 @@ class _InBoxes(_Way):
     @cached_property
     def _typical(self) -> Plan:
         """That of a pixel in the middle."""
-        pixels = list(self.probes)
-        return self._plan(pixels[len(pixels) // 2])
+        return self._made(self._middle)
 
     def share(self) -> float:
         return self._typical.work * len(self.places) / max(1.0, self.boxes.whole.work)

@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterable, Sequence
 from operator import index as as_int
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -123,7 +122,23 @@ class FrozenNetwork(MatrixFreeOperator):
         >>> op.support(columns=[(0, 24, 24)])    # [((0, 3), (60, 85), (60, 85))]
         """
         boxes, places = self._asked("support", rows, columns)
-        return [boxes.support(tuple(map(int, np.unravel_index(k, boxes.input)))) for k in places]
+        return list(map(boxes.support, places))
+
+    @torch.no_grad()
+    def boxes(
+        self, *, rows: Iterable[Any] | None = None, columns: Iterable[Any] | None = None
+    ) -> list[tuple[Box, Tensor]]:
+        """Rows, or columns, of F where they may be other than zero: for each its box and what is
+        there, which takes no time for all the zeros around. Positions and errors are those of
+        `support`.
+
+        >>> [(box, column)] = op.boxes(columns=[(0, 24, 24)])    # ((0, 3), (60, 85), (60, 85))
+        """
+        sides, places = self._asked("boxes", rows, columns)
+        with self.source.recorded().running():
+            made, passes = sides.within(places, self.max_bytes)
+        self._passes += passes
+        return made
 
     def cost(
         self, *, rows: Iterable[Any] | None = None, columns: Iterable[Any] | None = None

@@ -99,6 +99,21 @@ def test_memory_is_kept_to(op, matrix, monkeypatch):
     assert (got - matrix.T[:60]).abs().max() <= 1e-14 * matrix.abs().max()
 
 
+@pytest.mark.parametrize("kind", [ways._Whole, ways._InBoxes, ways._Coloured])
+def test_boxes_hold_what_is_not_zero(op, matrix, kind, monkeypatch):
+    ways_taken(monkeypatch, kind)
+    some = [0, 5, 333, 1500]
+    for name, of, shape in (
+        ("columns", matrix.T, op.output_shape),
+        ("rows", matrix, op.input_shape),
+    ):
+        for k, (box, values) in zip(some, op.boxes(**{name: some}), strict=True):
+            got = torch.zeros(shape, dtype=op.dtype, device=op.device)
+            got[tuple(slice(*b) for b in box)] = values
+            assert (got.flatten() - of[k]).abs().max() <= 1e-14 * matrix.abs().max()
+            assert values.numel() < 0.4 * got.numel()
+
+
 def test_columns_of_the_transpose_are_rows(op, matrix):
     assert torch.equal(op.T.columns([5, 700]), op.rows([5, 700]))
     assert torch.equal(op.T.rows([(1, 4, 5)]), op.columns([(1, 4, 5)]))
@@ -148,6 +163,8 @@ def test_no_answer_is_a_box_of_nothing():
     op = ls.LinearInterpreter(model.eval(), torch.randn(1, 1, 7, 7), check=False)
     assert op.support(columns=[(0, 1, 0), (0, 3, 3)]) == [((0, 0),) * 3, ((0, 1), (1, 2), (1, 2))]
     assert not op.columns([(0, 1, 0)]).any()
+    [(box, values)] = op.boxes(columns=[(0, 1, 0)])
+    assert box == ((0, 0),) * 3 and values.shape == (0, 0, 0)
 
 
 def sparse_equals(op, matrix):

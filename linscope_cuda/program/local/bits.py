@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from functools import cache
+from functools import lru_cache
 from math import prod
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -18,41 +19,75 @@ def codes(decision: Tensor, bits: int, shape: tuple[int, ...], box: Box, last: b
     A box is rows of entries that lie one after the other. Their bytes are taken, and the bits of
     each byte looked up.
     """
-    order = [*range(2, len(shape)), 1] if last else list(range(1, len(shape)))
-    extents, places = [shape[d] for d in order], [box[d] for d in order]
+    packed, size = decision[0], tuple(sizes(box)[1:])
+    rows = _rows(shape[1:], size, bits, last, packed.device)
+    first = sum(start * stride for (start, _), stride in zip(box[1:], rows.strides, strict=True))
+    found = _aligned(packed, rows, first) if rows.even else _shifted(packed, rows, first)
+    found = found.reshape([size[d] for d in rows.order])
+    return (found.movedim(-1, 0) if last else found).reshape(1, *size)
+
+
+class _Rows(NamedTuple):
+    """Where a box of some size lies, if it begins with the first entry."""
+
+    order: list[int]  # the dimensions, in the order of memory
+    strides: list[int]  # of each dimension, in entries
+    starts: Tensor  # of each row, in entries
+    length: int  # of a row, in entries
+    bits: int
+    at: Tensor  # (rows, bytes): the bytes of each row, and the one behind
+    last: int  # of them
+    even: bool  # whether all rows begin at the same bit of a byte
+    table: Tensor  # (256, entries): the numbers in a byte, lowest bits first
+
+
+@lru_cache(maxsize=1024)
+def _rows(
+    shape: tuple[int, ...], size: tuple[int, ...], bits: int, last: bool, device: torch.device
+) -> _Rows:
+    order = [*range(1, len(shape)), 0] if last else list(range(len(shape)))
+    extents, counts = [shape[d] for d in order], [size[d] for d in order]
     strides = [prod(extents[i + 1 :]) for i in range(len(extents))]
     inner = len(order) - 1
-    while inner > 0 and places[inner] == (0, extents[inner]):
+    while inner > 0 and counts[inner] == extents[inner]:
         inner -= 1  # whole rows, one after the other, are one row
-    starts = torch.full((1,), places[inner][0] * strides[inner], device=decision.device)
-    for (a, b), stride in zip(places[:inner], strides[:inner], strict=True):
-        along = torch.arange(a * stride, b * stride, stride, device=decision.device)
-        starts = (starts[:, None] + along).flatten()
-    length = (places[inner][1] - places[inner][0]) * strides[inner]
-    found = _rows(decision[0], bits, starts, length)
-    found = found.reshape([b - a for a, b in places])
-    if last:
-        found = found.movedim(-1, 0)
-    return found.reshape(sizes(box))
+    starts = torch.zeros(1, dtype=torch.int64)
+    for count, stride in zip(counts[:inner], strides[:inner], strict=True):
+        starts = (starts[:, None] + torch.arange(count) * stride).flatten()
+    each, length = 8 // bits, counts[inner] * strides[inner]
+    at = starts[:, None] // each + torch.arange(-(-length // each) + 1)
+    shifts = torch.arange(0, 8, bits)
+    table = ((torch.arange(256)[:, None] >> shifts) & (2**bits - 1)).to(torch.uint8)
+    return _Rows(
+        order,
+        [strides[order.index(d)] for d in range(len(shape))],
+        starts.to(device),
+        length,
+        bits,
+        at.to(device),
+        int(at[-1, -1]),
+        bool((starts % each == 0).all()),
+        table.to(device),
+    )
 
 
-def _rows(packed: Tensor, bits: int, starts: Tensor, length: int) -> Tensor:
-    """(rows, length): the numbers from each start on."""
-    each = 8 // bits
-    first, skipped = starts // each, starts % each
-    count = -(-length // each)
-    steps = torch.arange(count + 1, device=packed.device)
-    # The byte behind the last is read where a row does not start with a byte; it may not be there.
-    at = (first[:, None] + steps).clamp_(max=len(packed) - 1)
-    read = packed[at].int()
+def _aligned(packed: Tensor, rows: _Rows, first: int) -> Tensor:
+    """(rows, length): the numbers of rows that begin at the same bit of a byte."""
+    byte, skipped = divmod(first, 8 // rows.bits)
+    at = rows.at + byte
+    if rows.last + byte >= len(packed):  # the byte behind the last row may not be there
+        at = at.clamp_(max=len(packed) - 1)
+    numbers = rows.table.index_select(0, packed.take(at).int().flatten())
+    return numbers.view(len(at), -1).narrow(1, skipped, rows.length)
+
+
+def _shifted(packed: Tensor, rows: _Rows, first: int) -> Tensor:
+    """The same of rows that do not."""
+    each = 8 // rows.bits
+    starts = rows.starts + first
+    at = (starts // each)[:, None] + torch.arange(rows.at.shape[1], device=packed.device)
+    read = packed.take(at.clamp_(max=len(packed) - 1)).int()
     pairs = read[:, :-1] | read[:, 1:] << 8
-    aligned = (pairs >> (skipped * bits)[:, None]) & 255
-    table = _table(bits, packed.device)
-    return table.index_select(0, aligned.flatten()).view(len(starts), -1)[:, :length]
-
-
-@cache
-def _table(bits: int, device: torch.device) -> Tensor:
-    """(256, 8 / bits): the numbers in a byte, lowest bits first."""
-    shifts = torch.arange(0, 8, bits, device=device)
-    return ((torch.arange(256, device=device)[:, None] >> shifts) & (2**bits - 1)).to(torch.uint8)
+    bytes = pairs >> (starts % each * rows.bits)[:, None] & 255
+    numbers = rows.table.index_select(0, bytes.flatten())
+    return numbers.view(len(at), -1)[:, : rows.length]

@@ -102,7 +102,7 @@ def relu(step: Step, live: Context) -> Bound:
     def run(given: Sequence[Tensor | None], cuts: Sequence[Tensor]) -> Tensor:
         return reference.relu_apply(cuts[0], only(given), slope)
 
-    return _by_piece(run, lambda box: codes(packed, 1, x.shape, box, last).bool())
+    return _by_piece(run, lambda box: codes(packed, 1, x.shape, box, last).view(torch.bool))
 
 
 def clamp(step: Step, live: Context) -> Bound:
