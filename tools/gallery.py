@@ -73,6 +73,11 @@ GALLERY = {
         "linscope fields --pixel 20,22",
         {"fields-pixelshuffle4.png": "fields.png"},
     ),
+    "zoo-fields": Entry(
+        "linscope fields --model pixelshuffle4_x3 --model upconv7_photo --model style26 "
+        "--model cyclegan_vintage --size 192",
+        {"fields-zoo.png": "fields.png"},
+    ),
     "cyclegan-fields": Entry(
         "linscope fields --model cyclegan_vintage --size 128 --pixel 55,60 "
         "--policy paper --policy centered --policy taylor",

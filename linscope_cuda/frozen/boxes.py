@@ -48,6 +48,12 @@ class Boxes:
         """The plan of a probe that is nowhere zero."""
         return self.local.plan(whole(self.line.input.shape))
 
+    @cached_property
+    def pixel(self) -> Plan:
+        """The plan of a probe of the pixel in the middle, by which others are judged."""
+        middle = [(n // 2, n // 2 + 1) for n in self.input[1:]]
+        return self.local.plan(((0, 1), (0, self.input[0]), *middle))
+
     def few_at_a_time(self, x: Tensor) -> Tensor:
         """A full product, probe by probe where they fill the processor's caches."""
         large = self.device.type == "cpu" and self.whole.peak_bytes > _CACHE
@@ -111,13 +117,16 @@ class Boxes:
         # Elsewhere than on the CPU, to look at the probes is to wait for them.
         if len(self.input) < 2 or x.device.type != "cpu" or x.count_nonzero() * _FEW > x.numel():
             return None
-        y = x.new_zeros(len(x), *self.output, dtype=self.line.output.dtype)
+        steps = len(self.whole.parts)
+        full = _seconds(self.whole.work * len(x), steps, 0, x)
+        if _seconds(self.pixel.work * len(x), steps, 1, x) > full:
+            return None
         box = _around(x)
+        y = x.new_zeros(len(x), *self.output, dtype=self.line.output.dtype)
         if box is None:
             return y
         plan = self.local.plan(((0, 1), *box))
-        local = _seconds(plan.work * len(x), len(plan.parts), 1, x)
-        if local > _seconds(self.whole.work * len(x), len(plan.parts), 0, x):
+        if _seconds(plan.work * len(x), steps, 1, x) > full:
             return None
         if plan.box is not None:
             inner = x[(slice(None), *[slice(*b) for b in box])]
@@ -219,29 +228,17 @@ class _InBoxes(_Way):
         self.probes: dict[tuple[int, ...], list[int]] = {}  # by pixel, whose channels go together
         for number, place in enumerate(places):
             self.probes.setdefault(place[1:], []).append(number)
-        pixels = list(self.probes)
-        self._middle = pixels[len(pixels) // 2]
 
     def _plan(self, pixel: tuple[int, ...]) -> Plan:
-        if pixel == self._middle:
-            return self._typical
-        return self._made(pixel)
-
-    def _made(self, pixel: tuple[int, ...]) -> Plan:
         channels = [self.places[number][0] for number in self.probes[pixel]]
         around = min(channels), max(channels) + 1
         return self.boxes.local.plan(((0, 1), around, *[(i, i + 1) for i in pixel]))
 
-    @cached_property
-    def _typical(self) -> Plan:
-        """That of a pixel in the middle."""
-        return self._made(self._middle)
-
     def share(self) -> float:
-        return self._typical.work * len(self.places) / max(1.0, self.boxes.whole.work)
+        return self.boxes.pixel.work * len(self.places) / max(1.0, self.boxes.whole.work)
 
     def seconds(self, like: Tensor) -> float:
-        one = self._typical
+        one = self.boxes.pixel
         return _seconds(one.work * len(self.places), len(one.parts), len(self.probes), like)
 
     def answers(self, like: Tensor, max_bytes: int) -> Answers:

@@ -204,6 +204,12 @@ def _sliced(step: Step, shape: Shape) -> Matrices:
     return {dim: _along(lambda t: t[:, which], shape[dim])}
 
 
+def _channels(step: Step, shape: Shape) -> Matrices:
+    groups = step.args[1]
+    shuffle = aten.channel_shuffle.default
+    return {1: _along(lambda t: shuffle(t[..., None], groups)[..., 0], shape[1])}
+
+
 def _taken(step: Step, shape: Shape) -> Matrices:
     dim = step.args[1] % len(shape)
     which = step.args[2].cpu()
@@ -243,7 +249,13 @@ for _name in _NAMED:
 MATRICES: dict[Any, Callable[..., Matrices]] = {
     **_known(**_NAMED, **{f"{name}_backward": axes for name, axes in _NAMED.items()}),
     aten.constant_pad_nd.default: _padded("constant"),
-    **_known(roll=_rolled, flip=_flipped, slice_backward=_sliced, index_select=_taken),
+    **_known(
+        channel_shuffle=_channels,
+        roll=_rolled,
+        flip=_flipped,
+        slice_backward=_sliced,
+        index_select=_taken,
+    ),
     aten.slice.Tensor: _sliced,
 }
 

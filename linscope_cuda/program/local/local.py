@@ -16,6 +16,7 @@ from ..live import Live
 from ..simplified import simplified
 from ..step import Value
 from .box import Box, sizes, whole
+from .merged import merged
 from .part import Part, Reads
 from .rules import bind
 
@@ -60,7 +61,7 @@ class Local:
     """
 
     def __init__(self, line: Line) -> None:
-        self.line = line = simplified(line)
+        self.line = line = merged(simplified(line))
         self.live = _Constants(line)
         self.steps = [s for s in line.steps if any(map(self.live, s.outputs))]
         self._reads = [Reads.of(s, self.live) for s in self.steps]

@@ -13,7 +13,9 @@ from torch import Tensor
 from ..step import Step, Value, substituted
 from ..views import ORDERS, RESHAPES
 from .axis import MATRICES
-from .box import Box, fit, margins, whole
+from .box import Box, fit, margins, sizes, whole
+from .merged import along_last, placed, taken
+from .numbers import place, take
 from .part import Bound, Context, Part, Reads, Rule, only
 from .pointwise import clamp, expand, gate, norm, pointwise, relu
 from .reshaping import reshaped
@@ -106,6 +108,25 @@ def _product(step: Step, live: Context) -> Bound | None:
     return bound
 
 
+def _along_last(step: Step, live: Context) -> Bound | None:
+    """A constant matrix along the last dimension."""
+    x, matrix = step.args
+    if not live(x) or live(matrix):
+        return None
+
+    def bound(boxes: Boxes) -> Part | None:
+        (box,) = boxes
+        if box is None:
+            return None
+        by = margins(box, (*box[:-1], (0, x.shape[-1])))
+        made = (*box[:-1], (0, step.output.shape[-1]))
+        weight = live.constant(matrix)
+        work = float(prod(sizes(made)) * x.shape[-1])
+        return Part(made, lambda given, cuts: fit(only(given), by) @ weight, by, work=work)
+
+    return bound
+
+
 RULES: dict[Any, Rule] = {
     aten.convolution.default: convolution,
     linscope.max_pool2d_frozen.default: max_pool,
@@ -128,6 +149,9 @@ RULES: dict[Any, Rule] = {
     aten.pixel_shuffle.default: shuffle,
     aten.pixel_unshuffle.default: unshuffle,
     aten.mm.default: _product,
+    along_last: _along_last,
+    taken: take,
+    placed: place,
     **dict.fromkeys(
         [aten.clone.default, aten._to_copy.default, aten.alias.default, aten.detach.default],
         pointwise,

@@ -84,6 +84,8 @@ PICTURES = {
     "layer norm": lambda h: F.layer_norm(h.movedim(1, 3), (4,)).movedim(3, 1),
     "response norm": lambda h: F.local_response_norm(h, 3),
     "linear": lambda h: F.linear(h.movedim(1, 3), weights(4, 4)).movedim(3, 1),
+    "adaptive max": lambda h: F.adaptive_max_pool2d(h, (5, 4)),
+    "unpool": lambda h: F.max_unpool2d(*F.max_pool2d(h, 2, return_indices=True), 2),
     "row mean": lambda h: h + h.mean(3, keepdim=True),
     "mean": lambda h: h - h.mean((2, 3), keepdim=True),
     "sum": lambda h: h.sum(1, keepdim=True) * weights(1, 4, 1, 1),
@@ -265,6 +267,21 @@ def test_plans_at_equal_distances_from_the_border_run_together():
     }
     assert len({keys[i, j] for i in range(2, 9) for j in range(2, 10)}) == 1
     assert len(set(keys.values())) == 5 * 5
+
+
+@pytest.mark.parametrize(
+    ("dims", "function", "most"),
+    [
+        (2, PICTURES["linear"], 5 * 5),
+        (2, PICTURES["channels"], 5 * 5),
+        (3, VOLUMES["max"], 27),
+    ],
+)
+def test_places_in_a_row_stay_places(dims, function, most):
+    op = interpreter(function, dims)
+    middle = tuple(n // 2 for n in SIZES[dims])
+    (box,) = op.support(columns=[(0, *middle)])
+    assert torch.Size(sizes(box)[1:]).numel() <= most
 
 
 def test_a_mean_reaches_everything_from_there_on_and_only_there():
