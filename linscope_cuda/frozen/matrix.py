@@ -24,7 +24,7 @@ def sparse(boxes: Boxes, max_bytes: int, progress: bool | None) -> csr_matrix:
 
     N, n = boxes.shape
     each, channels = boxes.colouring.counts, boxes.colouring.channels
-    starts = torch.zeros(N + 1, dtype=torch.int64)
+    starts = torch.zeros(N + 1, dtype=torch.int64, device="cpu")
     torch.cumsum(each * channels, 0, out=starts[1:])
     count = int(starts[-1])
     index = torch.int32 if max(count, n) < 2**31 else torch.int64
@@ -36,8 +36,8 @@ def sparse(boxes: Boxes, max_bytes: int, progress: bool | None) -> csr_matrix:
             f"max_bytes allows {max_bytes:,}; `split()` tells a part of small fields apart from "
             "one of low rank"
         )
-    values = torch.empty(count, dtype=kind)
-    columns = torch.empty(count, dtype=index)
+    values = torch.empty(count, dtype=kind, device="cpu")
+    columns = torch.empty(count, dtype=index, device="cpu")
     for part in _columns(boxes, progress):
         rows, rank = part.rows.cpu(), part.rank.cpu()
         own, at = part.columns.cpu().to(index), starts[rows] + rank

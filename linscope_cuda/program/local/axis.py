@@ -67,8 +67,8 @@ class Axis:
 
 
 def _summed(x: Tensor, dim: int, place: np.ndarray, weight: np.ndarray) -> Tensor:
-    where = torch.from_numpy(place).to(x.device)
-    factor = torch.from_numpy(weight).to(x.device, x.dtype)
+    where = torch.as_tensor(place, device=x.device)
+    factor = torch.as_tensor(weight, dtype=x.dtype, device=x.device)
     if len(place) > _MANY:
         matrix = factor.new_zeros(place.shape[1], x.shape[dim])
         outputs = torch.arange(place.shape[1], device=x.device).expand_as(where)
@@ -88,7 +88,7 @@ Shape = tuple[int, ...]
 
 def _along(f: Callable[[Tensor], Tensor], size: int) -> np.ndarray:
     """The matrix of f, from (size, size) to (size, outputs), by what it makes of unit vectors."""
-    return f(torch.eye(size, dtype=torch.float64)).T.numpy()
+    return f(torch.eye(size, dtype=torch.float64, device="cpu")).T.numpy()
 
 
 def _each(value: Any, count: int) -> list[Any]:

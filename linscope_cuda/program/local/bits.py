@@ -51,23 +51,24 @@ def _rows(
     inner = len(order) - 1
     while inner > 0 and counts[inner] == extents[inner]:
         inner -= 1  # whole rows, one after the other, are one row
-    starts = torch.zeros(1, dtype=torch.int64)
+    starts = torch.zeros(1, dtype=torch.int64, device=device)
     for count, stride in zip(counts[:inner], strides[:inner], strict=True):
-        starts = (starts[:, None] + torch.arange(count) * stride).flatten()
+        starts = (starts[:, None] + torch.arange(count, device=device) * stride).flatten()
     each, length = 8 // bits, counts[inner] * strides[inner]
-    at = starts[:, None] // each + torch.arange(-(-length // each) + 1)
-    shifts = torch.arange(0, 8, bits)
-    table = ((torch.arange(256)[:, None] >> shifts) & (2**bits - 1)).to(torch.uint8)
+    at = starts[:, None] // each + torch.arange(-(-length // each) + 1, device=device)
+    shifts = torch.arange(0, 8, bits, device=device)
+    table = ((torch.arange(256, device=device)[:, None] >> shifts) & (2**bits - 1)).to(torch.uint8)
     return _Rows(
         order,
         [strides[order.index(d)] for d in range(len(shape))],
-        starts.to(device),
+        starts,
         length,
         bits,
-        at.to(device),
-        int(at[-1, -1]),
-        bool((starts % each == 0).all()),
-        table.to(device),
+        at,
+        (sum((n - 1) * s for n, s in zip(counts[:inner], strides[:inner], strict=True))) // each
+        + -(-length // each),
+        all(s % each == 0 for s, n in zip(strides[:inner], counts[:inner], strict=True) if n > 1),
+        table,
     )
 
 

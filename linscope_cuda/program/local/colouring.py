@@ -21,6 +21,8 @@ from torch import Tensor
 from .box import Box, Interval, whole
 from .local import Local
 
+_CPU = torch.device("cpu")
+
 
 @dataclass(frozen=True, eq=False)
 class Along:
@@ -44,7 +46,7 @@ class Along:
 
     def owners(self, colour: int) -> Tensor:
         """Which place of a colour an entry of the answer belongs to, (size,); -1: none."""
-        found = torch.full((self.size,), -1)
+        found = torch.full((self.size,), -1, device=_CPU)
         for i in self.colours[colour]:
             found[slice(*self.interval(i))] = i
         return found
@@ -54,7 +56,7 @@ class Along:
         """(places + 1, size): how many places before each one, and at last of all, reach an entry
         of the answer.
         """
-        found = torch.zeros(len(self.boxes) + 1, self.size, dtype=torch.int64)
+        found = torch.zeros(len(self.boxes) + 1, self.size, dtype=torch.int64, device=_CPU)
         for i in range(len(self.boxes)):
             found[i + 1, slice(*self.interval(i))] = 1
         return found.cumsum(0)
@@ -95,7 +97,7 @@ class Colouring:
     @cached_property
     def counts(self) -> Tensor:
         """How many entries each row of the matrix may have for a channel, flat over the output."""
-        found = torch.ones([1] * len(self.output), dtype=torch.int64)
+        found = torch.ones([1] * len(self.output), dtype=torch.int64, device=_CPU)
         for a in self.along:
             found = found * self._shown(a.before[-1], a.answered)
         return found.expand(self.output).flatten()
@@ -124,9 +126,9 @@ class Colouring:
 
     def _probes(self, colour: Sequence[int], like: Tensor) -> Tensor:
         """All probes of a colour at once, channel by channel: (channels, *input)."""
-        ones = torch.ones([1] * len(self.along), dtype=torch.bool)
+        ones = torch.ones([1] * len(self.along), dtype=torch.bool, device=_CPU)
         for d, (c, a) in enumerate(zip(colour, self.along, strict=True)):
-            along = torch.zeros(len(a.boxes), dtype=torch.bool)
+            along = torch.zeros(len(a.boxes), dtype=torch.bool, device=_CPU)
             along[a.colours[c]] = True
             ones = ones & along.view([-1 if e == d else 1 for e in range(len(self.along))])
         channels = torch.eye(self.channels, dtype=like.dtype, device=like.device)
@@ -138,14 +140,16 @@ class Colouring:
         place), and its rank among those that may be in that row.
         """
         owners = [a.owners(c) for c, a in zip(colour, self.along, strict=True)]
-        kept = [torch.arange(n) for n in self.output]  # along each dimension of the answer
+        kept = [
+            torch.arange(n, device=_CPU) for n in self.output
+        ]  # along each dimension of the answer
         for own, a in zip(owners, self.along, strict=True):
             at = kept[a.answered]
             kept[a.answered] = at[own[at] >= 0]
-        rows = torch.zeros([1] * len(self.output), dtype=torch.int64)
+        rows = torch.zeros([1] * len(self.output), dtype=torch.int64, device=_CPU)
         for d, (at, size) in enumerate(zip(kept, self.output, strict=True)):
             rows = rows * size + self._shown(at, d)
-        columns = rank = torch.zeros([1] * len(self.output), dtype=torch.int64)
+        columns = rank = torch.zeros([1] * len(self.output), dtype=torch.int64, device=_CPU)
         for own, size, a in zip(owners, self.input[1:], self.along, strict=True):
             at = kept[a.answered]
             columns = columns * size + self._shown(own[at], a.answered)
