@@ -17,11 +17,13 @@ from ..files import digest
 from ..rules.linear import writes_in_place
 from .inputs import Inputs
 from .interception import Interception
+from .sharded import gathered
 from .stamp import Stamp
 
 
 def plain_model(model: Any) -> nn.Module:
-    """The module inside of torch.compile's, DataParallel's and DistributedDataParallel's wrappers.
+    """The module inside of torch.compile's, DataParallel's and DistributedDataParallel's wrappers;
+    of FSDP's, a copy.
 
     TypeError for what is no module, and for a scripted one, whose functions cannot be seen.
     """
@@ -35,6 +37,7 @@ def plain_model(model: Any) -> nn.Module:
             break
     if not isinstance(model, nn.Module):
         raise TypeError(f"wanted is a torch.nn.Module, given was {type(model).__name__}")
+    model = gathered(model)
     for name, module in model.named_modules():
         if isinstance(module, torch.jit.ScriptModule):
             raise TypeError(

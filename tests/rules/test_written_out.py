@@ -301,3 +301,39 @@ def test_deformed_convolutions():
     places = F.conv2d(op.x0, offset, padding=1)
     assert relative(op.filter(x), ops.deform_conv2d(x, places, weight, padding=1)) < 1e-12
     assert op.dottest() < 1e-12
+
+
+class Aligned(nn.Module):
+    """A B-cos layer (Boehle et al. 2022) with two units for each channel: what a unit gives is
+    multiplied with how well its input is aligned with it, which its explanations hold fixed.
+    """
+
+    def __init__(self, given, made, power, held):
+        super().__init__()
+        self.conv = nn.Conv2d(given, 2 * made, 3, padding=1, bias=False)
+        self.power, self.held = power, held
+
+    def forward(self, x):
+        weight = self.conv.weight
+        weight = weight / weight.flatten(1).norm(dim=1).view(-1, 1, 1, 1)
+        y = F.conv2d(x, weight, padding=1).unflatten(1, (-1, 2)).max(2).values
+        squares = 9 * F.avg_pool2d((x**2).sum(1, keepdim=True), 3, 1, 1)
+        norm, aligned = (squares + 1e-6).sqrt(), y
+        if self.held:
+            norm, aligned = norm.detach(), y.detach()
+        scale = aligned.abs() / norm
+        return y * (scale if self.power == 2 else (scale + 1e-6).pow(self.power - 1))
+
+
+@pytest.mark.parametrize("power", [2, 1.5, 2.5])
+def test_aligned_units_are_their_own_explanation(power):
+    def network(held):
+        torch.manual_seed(0)
+        layers = Aligned(3, 8, power, held), Aligned(8, 5, power, held)
+        return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten()).double().eval()
+
+    x = rand((3, 7, 8), 1)
+    op = ls.LinearInterpreter(network(held=False), x)
+    by_hand = torch.autograd.functional.jacobian(network(held=True), x).reshape(5, -1)
+    assert not op.residual.any() and relative(op.filter(x), op.output) < 1e-14
+    assert relative(op.todense(), by_hand) < 1e-13
