@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
@@ -124,10 +125,17 @@ def _needed(steps: Iterable[Step], output: Value) -> list[Step]:
     """The steps that the output is made of."""
     wanted, kept = {output.number}, []
     for s in reversed(list(steps)):
-        if any(v is not None and v.number in wanted for v in s.outputs):
-            kept.append(s)
+        used = [v is not None and v.number in wanted for v in s.outputs]
+        if any(used):
+            kept.append(s if all(used) else _with(s, used))
             wanted |= {v.number for v in s.operands if isinstance(v, Value)}
     return kept[::-1]
+
+
+def _with(step: Step, used: list[bool]) -> Step:
+    """A step of several results, some of which nobody reads."""
+    outputs = tuple([v if u else None for v, u in zip(step.outputs, used, strict=True)])
+    return step if outputs == step.outputs else replace(step, outputs=outputs)
 
 
 def _runner(step: Step, spent: list[int], writes: bool) -> Callable[[Values], None]:

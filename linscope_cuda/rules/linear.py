@@ -125,6 +125,8 @@ _TABLE: list[tuple[Linear, list[Any]]] = [
         Linear(at=(0, 1)),
         _methods("slice_scatter", "select_scatter", "diagonal_scatter"),
     ),
+    (Linear(at=(0, 2)), _methods("put")),
+    (Linear(), [torch.fft.fftshift, torch.fft.ifftshift]),
     (
         Linear(at=(0, 3)),
         _methods("index_add", "index_copy", "index_fill", "scatter", "scatter_add"),

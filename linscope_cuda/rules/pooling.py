@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import torch
@@ -219,3 +220,58 @@ def _extreme(freeze, winner: Callable, input: Tensor, dim, keepdim: bool) -> Ten
     for d in dims if keepdim else ():
         y = y.unsqueeze(d)
     return y
+
+
+_OF_SEGMENT: dict[str, tuple[Callable, float]] = {  # and what an empty one gives
+    "sum": (torch.sum, 0.0),
+    "mean": (torch.sum, 0.0),
+    "max": (torch.amax, -math.inf),
+    "min": (torch.amin, math.inf),
+    "prod": (torch.prod, 1.0),
+}
+
+
+def segment_reduce(
+    freeze,
+    data,
+    reduce,
+    *,
+    lengths=None,
+    indices=None,
+    offsets=None,
+    axis=0,
+    unsafe=False,
+    initial=None,
+):
+    """Of each segment along a dimension what the reduction gives, which is expanded in turn."""
+    if lengths is None:
+        lengths = offsets.diff(dim=-1)
+    freeze.require_apart(data, [axis])
+    if lengths.dim() > 1:
+        rows = zip(data.unbind(0), lengths.unbind(0), strict=True)
+        options = {"axis": axis - 1, "initial": initial}
+        return torch.stack(
+            [segment_reduce(freeze, x, reduce, lengths=n, **options) for x, n in rows]
+        )
+    function, empty = _OF_SEGMENT[reduce]
+    found = [
+        function(part, 0) if len(part) else part.new_full(part.shape[1:], empty)
+        for part in data.split(lengths.tolist())
+    ]
+    y = torch.stack(found)
+    if initial is not None:
+        y = _with(reduce, y, initial)
+    if reduce != "mean":
+        return y
+    counts = lengths.view(-1, *[1] * (y.dim() - 1)).to(y.dtype)
+    # As torch has it: of none, nothing or what there was before.
+    return y / (counts if initial is None else counts.clamp(min=1))
+
+
+def _with(reduce: str, y: Tensor, initial: float) -> Tensor:
+    """The values of segments with another one before them."""
+    if reduce in ("sum", "mean"):
+        return y + initial
+    if reduce == "prod":
+        return y * initial
+    return y.clamp(min=initial) if reduce == "max" else y.clamp(max=initial)

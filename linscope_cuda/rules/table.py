@@ -110,7 +110,8 @@ _add(_spellings("minimum", "fmin"), smooth.minimum, anywhere=True)
 _add(_spellings("copysign"), smooth.copysign, anywhere=True)
 _add(_spellings("nan_to_num"), smooth.nan_to_num)
 _straight("frac", "fmod", "remainder", "quantile", "nanquantile", "mode")
-_straight("scatter_reduce", "index_reduce", "segment_reduce", "logsumexp", "logcumsumexp")
+_straight("scatter_reduce", "index_reduce", "logsumexp", "logcumsumexp")
+_add([torch.segment_reduce, torch._segment_reduce], pooling.segment_reduce, is_derivative=True)
 _add([Tensor.__mod__], Taylor(torch.remainder), anywhere=True)
 for _name in (
     *("gt", "ge", "lt", "le", "eq", "ne", "greater", "greater_equal", "less", "less_equal"),

@@ -105,6 +105,9 @@ RIGHT = {
     .index_put((torch.arange(len(x)), torch.tensor([1])), x[:, 0, 0][:, None]),
     "atleast_2d of two": lambda x: sum(torch.atleast_2d(x, c)),
     "nansum": lambda x: x.nansum(2) + torch.nansum(x, (1, 2))[:, None],
+    "fftshift": lambda x: torch.fft.fftshift(x, 2) - 2 * torch.fft.ifftshift(x, (1, 2)),
+    "put": lambda x: (2 * x).put(torch.arange(len(x)) * 36 + 5, x[:, 1, 1]),
+    "a system of equations": lambda x: torch.linalg.solve(square, x.mT).mT,
     "a seeded draw": lambda x: x
     * torch.randn(3, 12, dtype=x.dtype, generator=torch.Generator().manual_seed(3)),
 }  # fmt: skip
