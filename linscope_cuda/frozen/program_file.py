@@ -22,6 +22,7 @@ from ..rules import UnscopedOperation
 from ..rules.policy import Policy
 from .certificate import Certificate, certify_alone, require_output
 from .network import FrozenNetwork
+from .split import Parts, parts
 from .taped import Taped
 
 FORMAT = 2
@@ -61,6 +62,10 @@ class FrozenProgram(FrozenNetwork):
         """
         with torch.no_grad():
             return certify_alone(self, generator)
+
+    def split(self) -> Parts:
+        """F as a local part and one of low rank, as `LinearInterpreter.split` does."""
+        return parts(self)
 
     def __repr__(self) -> str:
         return f"{super().__repr__()[:-1]}, {self.model} from {self.path})"

@@ -29,7 +29,8 @@ class Tiles:
     def __init__(self, line: Line, max_bytes: int) -> None:
         self.parts: list[Line | _Tiled] = []
         for part, large in _merged(_parts(simplified(line)), max_bytes):
-            self.parts.append(_Tiled(part, max_bytes) if large else part)
+            tiled = _Tiled(part, max_bytes) if large else None
+            self.parts.append(part if tiled is None or len(tiled.plans) < 2 else tiled)
 
     def __call__(self, x: Tensor) -> Tensor:
         """F x of one probe, (1, *input)."""
@@ -43,24 +44,25 @@ class _Tiled:
 
     def __init__(self, line: Line, max_bytes: int) -> None:
         self.line, self.local, self.max_bytes = line, Local(line), max_bytes
+        self.plans = list(self._fitting(self.local.plan(whole(line.input.shape))))
 
     @torch.no_grad()
     def __call__(self, x: Tensor) -> Tensor:
         y = x.new_zeros(self.line.output.shape, dtype=self.line.output.dtype)
-        for plan in self._plans(self.local.plan(whole(x.shape))):
+        for plan in self.plans:
             if plan.box is not None:
                 given, made = ([slice(*b) for b in box[1:]] for box in (plan.given, plan.box))
                 tile = x[(slice(None), *given)]
                 y[(slice(None), *made)] += self.local.run([plan], tile[None])[0]
         return y
 
-    def _plans(self, plan: Plan) -> Iterator[Plan]:
+    def _fitting(self, plan: Plan) -> Iterator[Plan]:
         """Tiles of a box that fit, or that cannot be made smaller."""
         halves = [] if plan.peak_bytes <= self.max_bytes else self._halves(plan)
         if not halves:
             yield plan
         for half in halves:
-            yield from self._plans(half)
+            yield from self._fitting(half)
 
     def _halves(self, plan: Plan) -> list[Plan]:
         """The box in two, along the dimension in which that helps most; none where it does not."""

@@ -86,6 +86,7 @@ def test_fields_by_three_policies(here, capsys):
             assert one[kind]["energy"] == pytest.approx(expected.energy.sum().item())
             assert one[kind]["away"] == pytest.approx(expected.away.item(), abs=1e-12)
             assert one[kind]["radius"] == pytest.approx(expected.radius.item())
+            assert one[kind]["support"] == [list(ends) for ends in expected.support]
     away = [one["receptive"]["away"] for one in found["systems"]]
     assert away[0] == 0 < away[1]  # with its mean frozen the network is local
     wide, high = size_of(here / found["picture"])
@@ -106,6 +107,7 @@ def test_fields_choose_a_pixel_and_say_what_they_found(capsys):
     assert cli.main(["fields", *QUICK, "--out", "new"]) == 0
     out = capsys.readouterr().out
     assert "tiny on chelsea: |r| / |y| =" in out and "90% of the energy within" in out
+    assert "the network lets through" in out
     assert out.rstrip().endswith(f"picture: {os.path.join('new', 'fields.png')}")
 
 
@@ -139,8 +141,11 @@ def test_sweep_and_going_on(here, capsys, monkeypatch):
 def test_sweep_prints_where_it_is(capsys):
     pytest.importorskip("zarr")
     assert cli.main(["sweep", *QUICK, "--stride", "8"]) == 0
-    out = capsys.readouterr().out
+    out, err = capsys.readouterr()
     assert "1 of 1 blocks are in linscope-sweep" in out and "rows.png" in out
+    assert "linscope: 16 pixels, " in err and "passes: about 1 seconds" in err  # told beforehand
+    assert cli.main(["sweep", *QUICK, "--stride", "8"]) == 0
+    assert "passes" not in capsys.readouterr().err  # nothing is left
 
 
 def test_a_killed_command_goes_on(here, capsys):

@@ -248,3 +248,16 @@ def test_inputs_of_other_kinds():
         op = ls.LinearInterpreter(build(kind), example(kind))
         matrix = dense(op)
         assert (op.todense() - matrix).abs().max() <= 1e-14 * matrix.abs().max()
+
+
+def test_a_network_from_a_file_and_a_part_of_one(tmp_path, op, matrix):
+    op.save(tmp_path / "local.linscope")
+    saved = ls.load(tmp_path / "local.linscope")
+    assert saved.support(columns=[(1, 10, 11)]) == op.support(columns=[(1, 10, 11)])
+    assert torch.equal(saved.columns([5, 700]), op.columns([5, 700]))
+    assert (saved.tosparse(progress=False) != op.tosparse(progress=False)).nnz == 0
+    local, low_rank = saved.split()
+    assert low_rank is None and local.shape == op.shape
+    part = op.between("0", "2")
+    assert part.support(columns=[(0, 10, 11)]) == [((0, 8), (9, 12), (10, 13))]
+    sparse_equals(part, dense(part))

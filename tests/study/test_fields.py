@@ -146,3 +146,18 @@ def test_a_network_without_pictures_is_refused():
     op = ls.LinearInterpreter(build(Gated), example(Gated))
     with pytest.raises(ValueError, match=r"makes \(4,\) of \(6,\)"):
         ls.fields(op, (0, 0))
+
+
+def test_a_network_tells_its_theoretical_field():
+    model = torch.nn.Sequential(
+        torch.nn.Conv2d(3, 4, 3, padding=1), torch.nn.ReLU(), torch.nn.ConvTranspose2d(4, 2, 2, 2)
+    )
+    op = ls.LinearInterpreter(model.eval(), torch.randn(1, 3, 12, 13), check=False)
+    for channels in ("sum", "each", [1]):
+        found = ls.fields(op, (5, 6), channels=channels)
+        assert found.receptive.support == ((4, 7), (5, 8))  # of the output pixel 11, 13
+        assert found.projective.support == ((8, 14), (10, 16))
+    assert (
+        ls.fields(ls.MatrixOperator(torch.eye(9), (1, 3, 3), (1, 3, 3)), (1, 1)).receptive.support
+        is None
+    )
