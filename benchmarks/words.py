@@ -87,4 +87,16 @@ network's calls are short, what both do for each of them counts.""",
 The ten largest of F at a photo of a cat, in float32, see [svd.md](svd.md). "Samples" counts every
 probe, "in sequence" batches one after another. "Differs by" is the largest relative difference to
 scipy's svds in float64 on the same products.""",
+    "fields": """## Rows, columns, all of F
+One row or column at the pixel in the middle: where it may be other than zero (`op.boxes`), with the
+zeros around it (`op.rows`, `op.columns`), by a full product of a unit probe, and by torch's own
+derivative of the model. "MB at the peak" is of one more such product in a fresh process, over what
+the network and its interpreter hold. A thousandth of a pass is timed by itself, as often as it is
+used so: next to full passes the caches are theirs.
+
+All of F is coloured: 363 passes whatever the size. Column by column, and jacrev in chunks, are told
+by four columns or rows.
+
+The last rows make products of 32 x 256 EDSR for a 1920x1080 picture, in tiles as `max_bytes`
+demands, and as a whole; each in a process of its own.""",
 }

@@ -62,11 +62,19 @@ def _run(request: Request) -> None:
 
 def _forecast(system: System, args: Namespace, ranks: int) -> str:
     left = forecast(system.op, args.kind, stride=args.stride)
-    passes = "" if left.passes is None else f", {max(1, round(left.passes)):,} passes"
-    hours = left.seconds / ranks / 3600
-    time = f"{hours:.1f} hours" if hours >= 1 else f"{max(1, round(hours * 60))} minutes"
-    time = f"{max(1, round(hours * 3600))} seconds" if hours < 1 / 30 else time
-    return f"{left.pixels:,} pixels{passes}: about {time}"
+    passes = "" if left.passes is None else f", {_count(left.passes, 'pass', 'passes')}"
+    seconds = left.seconds / ranks
+    time = _count(seconds, "second", "seconds")
+    if seconds > 120:
+        time = _count(seconds / 60, "minute", "minutes")
+    if seconds > 7200:
+        time = f"{seconds / 3600:.1f} hours"
+    return f"{_count(left.pixels, 'pixel', 'pixels')}{passes}: about {time}"
+
+
+def _count(number: float, one: str, several: str) -> str:
+    whole = max(1, round(number))
+    return f"{whole:,} {one if whole == 1 else several}"
 
 
 def _swept(system: System, args: Namespace, store: Path, part: tuple[int, int]) -> Sweep:

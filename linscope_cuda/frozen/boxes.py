@@ -140,20 +140,17 @@ _FEW = 8  # times as many zeros as other entries
 _CACHE = 2**22
 _TOGETHER = 256  # places that are planned at a time
 
-# What a step takes beside its multiplications, and the multiplications of a second.
-_PLACE, _STEP = 60e-6, 30e-6
-_RATE = {"cpu": 1.5e10}  # for each thread
-_OTHER_RATE = 5e12
-_BOXES = 1.5  # small tensors are multiplied less quickly
+# Seconds that a step takes beside its multiplications, and again for each place in boxes;
+# multiplications of a second, of a thread of the CPU and of anything else.
+_STEP, _PLACE = 30e-6, 60e-6
+_THREAD, _DEVICE = 1.5e10, 5e12
+_SMALL = 1.5  # small tensors are multiplied less quickly
 
 
 def _seconds(work: float, steps: int, places: int, like: Tensor) -> float:
     """The time of a product, of so many places in boxes; 0: of a full one."""
-    rate = _OTHER_RATE
-    if like.device.type == "cpu":
-        rate = _RATE["cpu"] * torch.get_num_threads()
-    work *= _BOXES if places else 1.0
-    return work / rate + steps * (_STEP + _PLACE * places)
+    rate = _THREAD * torch.get_num_threads() if like.device.type == "cpu" else _DEVICE
+    return work * (_SMALL if places else 1.0) / rate + steps * (_STEP + _PLACE * places)
 
 
 def _around(x: Tensor) -> Box | None:
