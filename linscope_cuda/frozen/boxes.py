@@ -54,6 +54,11 @@ class Boxes:
         middle = [(n // 2, n // 2 + 1) for n in self.input[1:]]
         return self.local.plan(((0, 1), (0, self.input[0]), *middle))
 
+    @cached_property
+    def is_global(self) -> bool:
+        """Whether that reaches everything: nothing can share a product with it."""
+        return self.pixel.box is not None and self.pixel.box[1:] == whole(self.output)
+
     def few_at_a_time(self, x: Tensor) -> Tensor:
         """A full product, probe by probe where they fill the processor's caches."""
         large = self.device.type == "cpu" and self.whole.peak_bytes > _CACHE
@@ -106,7 +111,8 @@ class Boxes:
         ways: list[_Way] = [_Whole(self, found)]
         if len(self.input) > 1:
             ways.append(_InBoxes(self, found))
-            if len(found) > prod(self.input[1:]) ** 0.5:  # else it costs more to colour them
+            many = len(found) > prod(self.input[1:]) ** 0.5  # else it costs more to colour them
+            if many and not self.is_global:
                 ways.append(_Coloured(self, found))
         return min(ways, key=lambda way: way.seconds(self.like))
 

@@ -190,10 +190,10 @@ class FrozenNetwork(MatrixFreeOperator):
     @torch.no_grad()
     def todense(self, max_bytes: int = 2**30) -> Tensor:
         self.require_fits(max_bytes)
-        if self.storage != "none" and min(self.shape) > 1:
+        if self.storage != "none" and len(self.input_shape) > 1 and len(self.output_shape) > 1:
             with self.source.recorded().running():
                 boxes, turned = self._sides(self.source.recorded())
-                if 2 * len(boxes.colouring) < min(self.shape):
+                if not boxes.is_global and 2 * len(boxes.colouring) < min(self.shape):
                     self._passes += len(boxes.colouring)
                     made = matrix.dense(boxes)
                     return (made.T if turned else made).to(self.dtype)
@@ -206,6 +206,10 @@ class FrozenNetwork(MatrixFreeOperator):
             rows = source.boxes("transpose")
         except NoTranspose:
             return columns, False
+        if columns.is_global and rows.is_global:
+            return (rows, True) if self.shape[0] < self.shape[1] else (columns, False)
+        if columns.is_global or rows.is_global:
+            return (rows, True) if columns.is_global else (columns, False)
         turned = len(rows.colouring) < len(columns.colouring)
         return (rows if turned else columns), turned
 

@@ -51,15 +51,27 @@ class Along:
             found[slice(*self.interval(i))] = i
         return found
 
+    def rank(self, colour: int) -> Tensor:
+        """How many places before its owner reach an entry of the answer, (size,)."""
+        found = torch.zeros(self.size, dtype=torch.int64, device=_CPU)
+        for i in self.colours[colour]:
+            found[slice(*self.interval(i))] = self._counted[0][i]
+        return found
+
+    @property
+    def counts(self) -> Tensor:
+        """How many places reach an entry of the answer, (size,)."""
+        return self._counted[1]
+
     @cached_property
-    def before(self) -> Tensor:
-        """(places + 1, size): how many places before each one, and at last of all, reach an entry
-        of the answer.
-        """
-        found = torch.zeros(len(self.boxes) + 1, self.size, dtype=torch.int64, device=_CPU)
+    def _counted(self) -> tuple[list[Tensor], Tensor]:
+        counts = torch.zeros(self.size, dtype=torch.int64, device=_CPU)
+        before = []
         for i in range(len(self.boxes)):
-            found[i + 1, slice(*self.interval(i))] = 1
-        return found.cumsum(0)
+            own = counts[slice(*self.interval(i))]
+            before.append(own.clone())
+            own += 1
+        return before, counts
 
 
 class Columns(NamedTuple):
@@ -99,7 +111,7 @@ class Colouring:
         """How many entries each row of the matrix may have for a channel, flat over the output."""
         found = torch.ones([1] * len(self.output), dtype=torch.int64, device=_CPU)
         for a in self.along:
-            found = found * self._shown(a.before[-1], a.answered)
+            found = found * self._shown(a.counts, a.answered)
         return found.expand(self.output).flatten()
 
     def box(self, place: Sequence[int]) -> Box | None:
@@ -150,11 +162,11 @@ class Colouring:
         for d, (at, size) in enumerate(zip(kept, self.output, strict=True)):
             rows = rows * size + self._shown(at, d)
         columns = rank = torch.zeros([1] * len(self.output), dtype=torch.int64, device=_CPU)
-        for own, size, a in zip(owners, self.input[1:], self.along, strict=True):
+        for c, own, size, a in zip(colour, owners, self.input[1:], self.along, strict=True):
             at = kept[a.answered]
             columns = columns * size + self._shown(own[at], a.answered)
-            rank = rank * self._shown(a.before[-1][at], a.answered)
-            rank = rank + self._shown(a.before[own[at], at], a.answered)
+            rank = rank * self._shown(a.counts[at], a.answered)
+            rank = rank + self._shown(a.rank(c)[at], a.answered)
         shape = rows.shape
         return rows.flatten(), columns.expand(shape).flatten(), rank.expand(shape).flatten()
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ..step import Step, Value, substituted
 from ..views import ORDERS, RESHAPES
-from .axis import MATRICES
+from .axis import AXES
 from .box import Box, fit, margins, sizes, whole
 from .merged import along_last, placed, taken
 from .numbers import place, take
@@ -138,7 +138,7 @@ RULES: dict[Any, Rule] = {
     aten.expand.default: expand,
     **dict.fromkeys(ORDERS, permute),
     **dict.fromkeys(RESHAPES, reshaped),
-    **dict.fromkeys(MATRICES, along_axes),
+    **dict.fromkeys(AXES, along_axes),
     aten.select.int: select,
     aten.select_backward.default: select_backward,
     aten.slice_scatter.default: scatter,

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ..step import Step
 from ..views import ORDERS
-from .axis import axes_of
+from .axis import TooLong, axes_of
 from .box import Box, fit, hull, margins, sizes
 from .part import Bound, Context, Part, Reads, area, only
 
@@ -39,7 +39,10 @@ def permute(step: Step, live: Context) -> Bound:
 def along_axes(step: Step, live: Context) -> Bound | None:
     if step.function is aten.roll.default and not (len(step.args) > 2 and step.args[2]):
         return None  # of all entries in a row
-    axes = axes_of(step)
+    try:
+        axes = axes_of(step)
+    except TooLong:
+        return None
 
     def run(found: Any, given: Sequence[Tensor | None], cuts: Any) -> Tensor:
         x = only(given)

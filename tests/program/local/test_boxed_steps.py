@@ -290,3 +290,28 @@ def test_a_mean_reaches_everything_from_there_on_and_only_there():
     plan = local.plan(((0, 1), (0, 2), (5, 6), (6, 7)))
     boxes = [sizes(part.box) for part in plan.parts]
     assert boxes[0] == [1, 4, 3, 3] and boxes[-1] == [1, 2, 11, 12]
+
+
+def test_long_signals_take_no_matrix():
+    """100,000 samples: a matrix of one dimension would take 80 GB."""
+
+    class Signal(nn.Module):
+        def forward(self, x):
+            h = F.relu(F.conv1d(F.pad(x, (4, 4), mode="reflect"), weights(2, 1, 5)))
+            h = F.interpolate(h[..., 3:-2].roll(7, 2), scale_factor=2)
+            return F.avg_pool1d(F.conv1d(h, weights(1, 2, 3)), 2)
+
+    op = ls.LinearInterpreter(here(Signal().eval()), weights(1, 1, 100_000), check=False)
+    k = 50_000
+    [(box, values)] = op.boxes(columns=[k])
+    unit = torch.zeros(1, 1, 100_000, dtype=torch.float64, device=op.device)
+    unit[0, 0, k] = 1
+    whole = op.program.linear(unit)[0]
+    close(values, whole[tuple(slice(*b) for b in box)], whole.abs().max())
+    assert (whole != 0).sum() == (values != 0).sum() > 3
+    average = op.support(columns=[k])[0]  # averages are weighed, of a dimension that is too long
+    assert average == ((0, 1), (0, op.output_shape[1]))
+    shorter = ls.LinearInterpreter(here(Signal().eval()), weights(1, 1, 4_000), check=False)
+    assert (
+        shorter.support(columns=[2_000])[0][1][1] - shorter.support(columns=[2_000])[0][1][0] < 20
+    )
