@@ -12,7 +12,7 @@ SLOW = {
     *("test_page_in_browser", "test_real_networks", "test_selftest", "test_operator_database"),
     *("test_sweep", "test_spread", "test_svd_checkpoint", "test_tracer", "test_memory"),
     *("test_cli", "test_cli_fields", "test_cli_refusals", "test_tape_trust", "test_tape_folder"),
-    *("test_derivatives", "test_ops", "test_program_file"),
+    *("test_derivatives", "test_ops", "test_program_file", "test_boxed_steps", "test_sharded"),
 }
 
 
