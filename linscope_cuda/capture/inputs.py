@@ -18,6 +18,7 @@ Given = Tensor | Sequence[Tensor] | Mapping[str, Tensor]
 class Inputs:
     """One tensor, the model's first argument."""
 
+    kind = "one"
     samples = 1  # of the model's, in one of F's
 
     def __init__(self, x0: Tensor):
@@ -49,6 +50,8 @@ class Inputs:
 class Batch(Inputs):
     """B samples of the model, (B, *shape), that are one of F: (1, B, *shape)."""
 
+    kind = "batch"
+
     def __init__(self, given: Tensor):
         self.samples = len(given)
         super().__init__(given[None])
@@ -75,6 +78,8 @@ class Batch(Inputs):
 
 class Several(Inputs):
     """Several tensors, one after the other: (1, entries of all); one alone keeps its shape."""
+
+    kind = "several"
 
     def __init__(self, given: Sequence[Tensor] | Mapping[str, Tensor]):
         self.names = list(given) if isinstance(given, Mapping) else None
@@ -117,6 +122,8 @@ class Within(Inputs):
     """The output of one of the model's modules, which the model makes of what it is given: of whole
     numbers, for example, an embedding.
     """
+
+    kind = "within"
 
     def __init__(self, model: nn.Module, at: str, given: Given, kwargs: Mapping[str, Any]):
         modules = dict(model.named_modules())

@@ -27,7 +27,8 @@ def gathered(model: nn.Module) -> nn.Module:
 
 def _unwrapped(module: nn.Module, wrapper: type[nn.Module]) -> nn.Module:
     if isinstance(module, wrapper):
-        return _unwrapped(module.module, wrapper)
+        (inner,) = module.children()
+        return _unwrapped(inner, wrapper)
     made = copy.copy(module)
     made._modules = {
         name: None if child is None else _unwrapped(child, wrapper)

@@ -70,7 +70,7 @@ class Tape:
         self.output = output
         self.entries = entries
         self.folder: Folder | None = None  # whose files the decisions lie in
-        self.batch = False  # whether x0 is a batch of the model's samples
+        self.inputs = "one"  # how x0 reaches the model, a kind of capture.inputs
 
     def save(self, path: str | os.PathLike) -> None:
         """Writes one safetensors file, whole or not at all; `LinearInterpreter.from_tape` reads it.
@@ -101,7 +101,7 @@ class Tape:
             "structure": structure(self.model),
             "weights": weights(self.model),
             "policy": self.policy.to_json(),
-            "batch": self.batch,
+            "inputs": self.inputs,
             "entries": entries,
         }
         return header, tensors

@@ -110,17 +110,22 @@ class LinearInterpreter(FrozenNetwork):
         *,
         output: Output = None,
         kwargs: Mapping[str, Any] | None = None,
+        x0: Given | None = None,
+        at: str | None = None,
     ) -> LinearInterpreter:
         """The interpreter whose tape was saved with `tape.save`, after one pass that holds it
         against the model.
 
         FileNotFoundError without such a file; ValueError for a damaged or altered one, for a model
         of another structure, other weights or another forward, and for decisions that it cannot
-        have taken for the tape's x0. Nothing in the file is executed.
+        have taken for the tape's x0. Nothing in the file is executed. `x0` and `at` are wanted as
+        they were where that was several inputs or for a module's output.
 
         >>> op = ls.LinearInterpreter.from_tape(model, "cat.tape")
         """
-        return _FromTape(model, path, max_bytes, output, kwargs)
+        model = plain_model(model)
+        given = None if x0 is None else inputs(model, x0, at, kwargs)
+        return _FromTape(model, path, max_bytes, Network(model, kwargs, output), given)
 
     @property
     def model(self) -> nn.Module:
@@ -261,14 +266,13 @@ class _FromTape(LinearInterpreter):
         model: nn.Module,
         path: str | os.PathLike,
         max_bytes: int,
-        output: Output,
-        kwargs: Mapping[str, Any] | None,
+        network: Network,
+        given: Inputs | None,
     ):
-        model = plain_model(model)
         require_frozen(model)
-        self.network = Network(model, kwargs, output)
+        self.network = network
         self.differentiable = False
-        source, self.tape = tape_file.load(self.network, path)
+        source, self.tape = tape_file.load(network, path, given)
         self.inputs = self.network.inputs or Inputs(source.x0)
         FrozenNetwork.__init__(self, source, self.tape.policy, max_bytes)
 

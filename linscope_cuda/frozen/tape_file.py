@@ -7,6 +7,7 @@ it is known to be of the type, shape and range that the model's own run on x0 as
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -22,11 +23,12 @@ from .certificate import require_output
 from .taped import Taped, recorded_by
 
 
-def load(network: Network, path: str | os.PathLike) -> tuple[Taped, Tape]:
-    """The tape in a file and its program, after a pass of the network on its x0.
+def load(network: Network, path: str | os.PathLike, given: Inputs | None) -> tuple[Taped, Tape]:
+    """The tape in a file and its program, after a pass of the network on its x0; `given` is how
+    that reaches the model, where the file does not tell.
 
-    FileNotFoundError without such a file; ValueError for a damaged file, for another model's, and
-    for one that says what this model cannot have recorded.
+    FileNotFoundError without such a file; ValueError for a damaged file, for another model's, for
+    another x0's, and for one that says what this model cannot have recorded.
     """
     header, tensors = read_document(path, KIND, FORMAT)
     for what, own in (("structure", structure), ("weights", weights)):
@@ -34,10 +36,25 @@ def load(network: Network, path: str | os.PathLike) -> tuple[Taped, Tape]:
             raise ValueError(f"{path} was recorded with another model: the {what} differ")
     try:
         tape = _parsed(network.model, header, tensors)
-        network.inputs = Batch(tape.x0[0]) if tape.batch else Inputs(tape.x0)
+        network.inputs = _inputs(tape, given)
         return _verified(network, tape)
     except ValueError as error:
         raise ValueError(f"{path} is no tape of this model: {error}") from error
+
+
+def _inputs(tape: Tape, given: Inputs | None) -> Inputs:
+    told: dict[str, Callable[[], Inputs]] = {
+        "one": lambda: Inputs(tape.x0),
+        "batch": lambda: Batch(tape.x0[0]),
+    }
+    if given is None and tape.inputs in told:
+        return told[tape.inputs]()
+    if given is None:
+        raise ValueError("it is of several inputs, or of a module's output: x0= and at= are wanted")
+    same = given.kind == tape.inputs and given.x0.shape == tape.x0.shape
+    if not same or not torch.equal(given.x0, tape.x0):
+        raise ValueError("it is of another x0 than the given one")
+    return given
 
 
 def _parsed(model: nn.Module, header: dict[str, Any], tensors: dict[str, Tensor]) -> Tape:
@@ -69,7 +86,7 @@ def _parsed(model: nn.Module, header: dict[str, Any], tensors: dict[str, Tensor]
     if not x0.isfinite().all():
         raise ValueError("its x0 holds NaN or infinity")
     tape = Tape(model, policy, x0, output, entries)
-    tape.batch = of_kind("batch", header.get("batch", False), bool)
+    tape.inputs = of_kind("inputs", header.get("inputs", "one"), str)
     return tape
 
 

@@ -10,7 +10,7 @@ from functools import cached_property, partial
 import torch
 from torch import Tensor
 
-from ..capture.inputs import Batch
+from ..capture.inputs import Inputs
 from ..capture.model import Network, precision, settings
 from ..capture.provenance import narrowest
 from ..capture.record import Record
@@ -180,7 +180,8 @@ def record(
     known = network.model, policy
     run = Record(*known) if files is None else Record(*known, files.keep)
     source = recorded_by(run, network, x0, fold)
-    run.tape.folder, run.tape.batch = files, isinstance(network.inputs, Batch)
+    run.tape.folder = files
+    run.tape.inputs = Inputs.kind if network.inputs is None else network.inputs.kind
     return source, run.tape
 
 

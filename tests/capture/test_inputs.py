@@ -105,6 +105,32 @@ def test_what_a_module_makes_of_whole_numbers(storage, by_name):
         op.filter(op.x0)
 
 
+CASES = {
+    "a pair": (Two, (IMAGE, CODE), None),
+    "by name": (Two, {"image": IMAGE, "code": CODE}, None),
+    "words": (Words, torch.tensor([[3, 1, 4, 1]]), "embed"),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_tape_from_a_file_wants_the_same_inputs(name, tmp_path):
+    kind, x0, at = CASES[name]
+    model = kind().eval()
+    op = ls.LinearInterpreter(model, x0, at=at)
+    op.tape.save(tmp_path / "a.tape")
+    again = ls.LinearInterpreter.from_tape(model, tmp_path / "a.tape", x0=x0, at=at)
+    assert again.inputs.kind == op.inputs.kind
+    assert torch.equal(again.filter(op.x0), op.filter(op.x0))
+    assert torch.equal(again.rows([1]), op.rows([1]))
+    assert again.certify().ok
+    with pytest.raises(ValueError, match="x0= and at= are wanted"):
+        ls.LinearInterpreter.from_tape(model, tmp_path / "a.tape")
+    other = (IMAGE + 1, CODE) if name == "a pair" else {"image": IMAGE, "code": 2 * CODE}
+    other = torch.tensor([[3, 1, 4, 2]]) if at else other
+    with pytest.raises(ValueError, match="another x0"):
+        ls.LinearInterpreter.from_tape(model, tmp_path / "a.tape", x0=other, at=at)
+
+
 def test_bad_inputs_are_one_sentence():
     model = Two().eval()
     with pytest.raises(ValueError, match=r"one sample each.*were given \[\(2, 4, 5\), \(1, 5\)\]"):
