@@ -91,7 +91,7 @@ def _theoretical(field: Field) -> str:
     if field.support is None:
         return ""
     height, width = (end - start for start, end in field.support)
-    return f"\nframe: the theoretical field, {height} x {width}"
+    return f"\nframe: theoretical field, {height} x {width}"
 
 
 def _whole(field: Field) -> tuple[int, int]:
