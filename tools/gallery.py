@@ -74,8 +74,7 @@ GALLERY = {
         {"fields-pixelshuffle4.png": "fields.png"},
     ),
     "zoo-fields": Entry(
-        "linscope fields --model pixelshuffle4_x3 --model upconv7_photo --model style26 "
-        "--size 192",
+        "linscope fields --model pixelshuffle4_x3 --model upconv7_photo --model style26 --size 192",
         {"fields-zoo.png": "fields.png"},
     ),
     "cyclegan-fields": Entry(

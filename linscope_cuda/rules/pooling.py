@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -236,16 +237,15 @@ def segment_reduce(
     data,
     reduce,
     *,
-    lengths=None,
-    indices=None,
-    offsets=None,
+    lengths: Any = None,
+    indices: Any = None,
+    offsets: Any = None,
     axis=0,
     unsafe=False,
     initial=None,
 ):
     """Of each segment along a dimension what the reduction gives, which is expanded in turn."""
-    if lengths is None:
-        lengths = offsets.diff(dim=-1)
+    lengths = offsets.diff(dim=-1) if lengths is None else lengths
     freeze.require_apart(data, [axis])
     if lengths.dim() > 1:
         rows = zip(data.unbind(0), lengths.unbind(0), strict=True)

@@ -66,9 +66,11 @@ def _merged(makers: dict[int, Step], inner: Step, out: Value) -> tuple[Any, tupl
     x = outer.args[0]
     if not isinstance(x, Value):
         return None
-    if inner.function is aten.mm.default:
-        kept = x.shape[:-1] == out.shape[:-1] and x.shape[-1] == inner.args[0].shape[1]
-        return (along_last, (x, inner.args[1])) if kept else None
+    if inner.function in (aten.mm.default, aten.bmm.default):
+        matrix = _one_matrix(inner.args[1])
+        rows, kept = inner.args[0], x.shape[:-1] == out.shape[:-1]
+        kept = kept and matrix is not None and x.shape[-1] == rows.shape[-1]
+        return (along_last, (x, matrix)) if kept else None
     if inner.function is aten.gather.default:
         row, dim, numbers = inner.args[:3]
         rows = _is_row(x, row, dim) and _is_row(out, inner.output, dim)
@@ -78,6 +80,14 @@ def _merged(makers: dict[int, Step], inner: Step, out: Value) -> tuple[Any, tupl
         rows = _is_row(x, row, dim) and _is_row(out, inner.output, dim)
         return (placed, (x, numbers, list(out.shape))) if rows else None
     return None
+
+
+def _one_matrix(factor: Any) -> Any:
+    """A factor of rows; None for matrices that are not all the same."""
+    if len(factor.shape) == 2:
+        return factor
+    same = isinstance(factor, Tensor) and factor.stride(0) == 0
+    return factor[0] if same else None
 
 
 def _is_row(picture: Value, row: Value, dim: int) -> bool:
