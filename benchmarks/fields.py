@@ -76,7 +76,9 @@ def run(device: torch.device, quick: bool = False) -> list[dict]:
     return rows
 
 
-def _row(what: str, way: str, ms: float, than: float | None, mb: float | None, differs: float):
+def _row(
+    what: str, way: str, ms: float, than: float | None, mb: float | None, differs: float | None
+):
     return {
         "what": what,
         "way": way,
@@ -188,8 +190,8 @@ def _matrix(name: str, device: torch.device) -> list[dict]:
     ms, mb, differs = in_a_fresh_process(whole_matrix, name, str(device))
     return [
         _row(what, "op.tosparse()", ms, by_column, mb, differs),
-        _row(what, f"column by column, by {_PIXELS} of {n:,}", by_column, by_column, None, 0.0),
-        _row(what, f"jacrev in chunks, by {_PIXELS} of {N:,}", by_row, by_column, None, 0.0),
+        _row(what, f"column by column, by {_PIXELS} of {n:,}", by_column, by_column, None, None),
+        _row(what, f"jacrev in chunks, by {_PIXELS} of {N:,}", by_row, by_column, None, None),
     ]
 
 

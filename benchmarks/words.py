@@ -8,7 +8,7 @@ after a run that is not counted, and their results were compared first; medians 
 that is freed stays with the process, for every candidate alike: with the C library's defaults each
 tensor above 32 MB is fetched from the system anew, which takes several times the work in it.
 
-All of it took 37 minutes, with an empty cache of compiled code. The machine is a virtual one, whose
+All of it took 70 minutes, with an empty cache of compiled code. The machine is a virtual one, whose
 speed changes by a tenth and more from hour to hour: compare within a table.""",
     "storage": """## What is kept for one image
 Counted on meta tensors. "ReLU activations" is DFV's record in float32, and the second column the
