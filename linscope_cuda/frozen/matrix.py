@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from itertools import islice
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -9,10 +11,13 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from ..program.local.colouring import Columns
 from .boxes import Boxes
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
+
+_TOGETHER = 2**30  # bytes of answers that are written together
 
 
 def sparse(boxes: Boxes, max_bytes: int, progress: bool | None) -> csr_matrix:
@@ -38,13 +43,16 @@ def sparse(boxes: Boxes, max_bytes: int, progress: bool | None) -> csr_matrix:
         )
     values = torch.empty(count, dtype=kind, device="cpu")
     columns = torch.empty(count, dtype=index, device="cpu")
-    for part in _columns(boxes, progress):
-        rows, rank = part.rows.cpu(), part.rank.cpu()
-        own, at = part.columns.cpu().to(index), starts[rows] + rank
-        for c, found in enumerate(part.values.cpu()):
-            values.put_(at, found.to(kind))
-            columns.put_(at, own + c * part.stride)
-            at += each[rows]
+    for some in _neighbours(_columns(boxes, progress), boxes):
+        places = [starts[part.rows.cpu()] + part.rank.cpu() for part in some]
+        # Neighbours lie side by side in each row: written one after the other they are one line
+        # of the processor's cache.
+        for c in range(channels):
+            for part, at in zip(some, places, strict=True):
+                values.put_(at, part.values[c].cpu().to(kind))
+            for part, at in zip(some, places, strict=True):
+                columns.put_(at, (part.columns + c * part.stride).to("cpu", index))
+                at += each[part.rows.cpu()]
     made = csr_matrix((values.numpy(), columns.numpy(), starts.to(index).numpy()), shape=(N, n))
     made.has_sorted_indices = True  # by their ranks
     made.eliminate_zeros()
@@ -60,7 +68,16 @@ def dense(boxes: Boxes) -> Tensor:
     return made
 
 
-def _columns(boxes: Boxes, progress: bool | None):
+def _neighbours(parts: Iterator[Columns], boxes: Boxes) -> Iterator[list[Columns]]:
+    """Those of one colour along all dimensions but the last, as many as take little memory."""
+    along = boxes.colouring.along
+    most = _TOGETHER // (boxes.shape[0] * 8 * (boxes.colouring.channels + 3))
+    count = max(1, min(len(along[-1].colours) if along else 1, most))
+    while some := list(islice(parts, count)):
+        yield some
+
+
+def _columns(boxes: Boxes, progress: bool | None) -> Iterator[Columns]:
     with tqdm(
         total=len(boxes.colouring),
         desc="F, passes",

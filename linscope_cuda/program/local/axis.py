@@ -23,6 +23,7 @@ aten = torch.ops.aten
 
 _MANY = 8  # from so many taps on, a product of matrices
 _COLUMNS = 2
+_APART = 64
 _LONGEST = 2**26  # entries of a matrix that is looked at
 
 
@@ -124,15 +125,33 @@ def _moving(f: Callable[[Tensor], Tensor], size: int) -> Axis:
 
 
 def _weighing(f: Callable[[Tensor], Tensor], size: int) -> Axis:
-    """Of any f, from (size, size) to (size, outputs), by what it makes of unit vectors.
+    """Of any f, from (rows, size) to (rows, outputs), by what it makes of unit vectors.
 
     TooLong for a dimension of which these would take too much.
     """
-    if size * size > _LONGEST:
-        raise TooLong(f"a dimension of {size} is too long")
-    matrix = f(torch.eye(size, dtype=torch.float64, device="cpu")).T.numpy()
-    at, place = matrix.nonzero()
-    return Axis(at, place, matrix[at, place], *matrix.shape)
+    # Those whose answers lie apart go together; where they do not, each by itself.
+    for apart in (_APART, size):
+        found = None if apart * size > _LONGEST else _by_units(f, size, apart)
+        if found is not None:
+            return found
+    raise TooLong(f"a dimension of {size} is too long")
+
+
+def _by_units(f: Callable[[Tensor], Tensor], size: int, apart: int) -> Axis | None:
+    """By unit vectors so many places apart, together; None if an output is reached by two."""
+    numbers = torch.arange(1, size + 1, dtype=torch.float64, device="cpu")
+    units = torch.zeros(min(apart, size), size, dtype=torch.float64, device="cpu")
+    units[torch.arange(size, device="cpu") % apart, torch.arange(size, device="cpu")] = 1
+    # Whose they are is told by the same units, as large as their number and as its square.
+    weight, first, second = (f(units * numbers**k).T.numpy() for k in (0, 1, 2))
+    at, row = first.nonzero()
+    weights = weight[at, row]
+    if (weights == 0).any():
+        return None
+    place = first[at, row] / weights
+    if not np.allclose(second[at, row] / weights, place**2, rtol=1e-9):
+        return None
+    return Axis(at, np.rint(place).astype(np.int64) - 1, weights, len(weight), size)
 
 
 def _each(value: Any, count: int) -> list[Any]:

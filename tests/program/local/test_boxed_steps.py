@@ -309,9 +309,4 @@ def test_long_signals_take_no_matrix():
     whole = op.program.linear(unit)[0]
     close(values, whole[tuple(slice(*b) for b in box)], whole.abs().max())
     assert (whole != 0).sum() == (values != 0).sum() > 3
-    average = op.support(columns=[k])[0]  # averages are weighed, of a dimension that is too long
-    assert average == ((0, 1), (0, op.output_shape[1]))
-    shorter = ls.LinearInterpreter(here(Signal().eval()), weights(1, 1, 4_000), check=False)
-    assert (
-        shorter.support(columns=[2_000])[0][1][1] - shorter.support(columns=[2_000])[0][1][0] < 20
-    )
+    assert box[1][1] - box[1][0] < 20
