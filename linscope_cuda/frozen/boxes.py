@@ -16,7 +16,7 @@ from ..program.local.box import Box, sizes, slices, whole
 from ..program.local.colouring import Colouring
 from ..program.writer import device_of
 
-Product = Callable[[Tensor], Tensor]
+Product = Callable[[Tensor, int], Tensor]  # of probes, in so many bytes
 Within = tuple[Box, Tensor]  # a box, and what is there
 
 
@@ -59,10 +59,11 @@ class Boxes:
         """Whether that reaches everything: nothing can share a product with it."""
         return self.pixel.box is not None and self.pixel.box[1:] == whole(self.output)
 
-    def few_at_a_time(self, x: Tensor) -> Tensor:
+    def few_at_a_time(self, x: Tensor, max_bytes: int) -> Tensor:
         """A full product, probe by probe where they fill the processor's caches."""
-        large = self.device.type == "cpu" and self.whole.peak_bytes > _CACHE
-        return torch.cat([self.full(one) for one in x.split(1)]) if large else self.full(x)
+        alone = self.device.type == "cpu" and self.whole.peak_bytes > _CACHE
+        count = 1 if alone else max(1, max_bytes // max(1, self.whole.peak_bytes))
+        return torch.cat([self.full(some, max_bytes) for some in x.split(count)])
 
     def support(self, place: int) -> Box:
         """The box outside of which the answer to the unit probe at a flat place is zero; of no
@@ -220,7 +221,7 @@ class _Whole(_Way):
             for probe, place in zip(x, some, strict=True):
                 probe[place] = 1
             self.passes += len(some)
-            yield slice(start, start + len(some)), out, self.boxes.full(x)
+            yield slice(start, start + len(some)), out, self.boxes.full(x, max_bytes)
 
 
 class _InBoxes(_Way):
@@ -293,7 +294,7 @@ class _Coloured(_Way):
             x = like.new_zeros(1, *self.boxes.input)
             for number in numbers:
                 x[(0, *self.places[number])] = 1
-            y = self.boxes.full(x)[0]
+            y = self.boxes.full(x, max_bytes)[0]
             self.passes += 1
             for number in numbers:
                 box = self.boxes.colouring.box(self.places[number])

@@ -20,10 +20,10 @@ if TYPE_CHECKING:
 _TOGETHER = 2**30  # bytes of answers that are written together
 
 
-def sparse(boxes: Boxes, max_bytes: int, progress: bool | None) -> csr_matrix:
+def sparse(boxes: Boxes, max_bytes: int, working: int, progress: bool | None) -> csr_matrix:
     """The matrix whose columns a product answers to unit probes with, row by row.
 
-    ValueError, before any pass, if it would take more than `max_bytes`.
+    ValueError, before any pass, if it would take more than `max_bytes`; products take `working`.
     """
     from scipy.sparse import csr_matrix
 
@@ -43,7 +43,7 @@ def sparse(boxes: Boxes, max_bytes: int, progress: bool | None) -> csr_matrix:
         )
     values = torch.empty(count, dtype=kind, device="cpu")
     columns = torch.empty(count, dtype=index, device="cpu")
-    for some in _neighbours(_columns(boxes, progress), boxes):
+    for some in _neighbours(_columns(boxes, working, progress), boxes):
         places = [starts[part.rows.cpu()] + part.rank.cpu() for part in some]
         # Neighbours lie side by side in each row: written one after the other they are one line
         # of the processor's cache.
@@ -59,10 +59,10 @@ def sparse(boxes: Boxes, max_bytes: int, progress: bool | None) -> csr_matrix:
     return made
 
 
-def dense(boxes: Boxes) -> Tensor:
+def dense(boxes: Boxes, working: int) -> Tensor:
     """The same as a dense tensor, (N, n)."""
     made = torch.zeros(boxes.shape, dtype=boxes.line.output.dtype, device=boxes.device)
-    for part in _columns(boxes, progress=False):
+    for part in _columns(boxes, working, progress=False):
         for c, values in enumerate(part.values):
             made[part.rows, part.columns + c * part.stride] = values
     return made
@@ -77,7 +77,10 @@ def _neighbours(parts: Iterator[Columns], boxes: Boxes) -> Iterator[list[Columns
         yield some
 
 
-def _columns(boxes: Boxes, progress: bool | None) -> Iterator[Columns]:
+def _columns(boxes: Boxes, working: int, progress: bool | None) -> Iterator[Columns]:
+    def product(x: Tensor) -> Tensor:
+        return boxes.few_at_a_time(x, working)
+
     with tqdm(
         total=len(boxes.colouring),
         desc="F, passes",
@@ -85,7 +88,7 @@ def _columns(boxes: Boxes, progress: bool | None) -> Iterator[Columns]:
         disable=progress is False,
         leave=False,
     ) as bar:
-        for part in boxes.colouring.columns(boxes.few_at_a_time, boxes.like):
+        for part in boxes.colouring.columns(product, boxes.like):
             yield part
             bar.update(len(part.values))
 

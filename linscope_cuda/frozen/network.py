@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from operator import index as as_int
 from typing import TYPE_CHECKING, Any
 
@@ -121,8 +122,8 @@ class FrozenNetwork(MatrixFreeOperator):
 
         >>> op.support(columns=[(0, 24, 24)])    # [((0, 3), (60, 85), (60, 85))]
         """
-        boxes, places = self._asked("support", rows, columns)
-        return list(map(boxes.support, places))
+        with self._asked("support", rows, columns) as (boxes, places):
+            return list(map(boxes.support, places))
 
     @torch.no_grad()
     def boxes(
@@ -134,9 +135,8 @@ class FrozenNetwork(MatrixFreeOperator):
 
         >>> [(box, column)] = op.boxes(columns=[(0, 24, 24)])    # ((0, 3), (60, 85), (60, 85))
         """
-        sides, places = self._asked("boxes", rows, columns)
-        with self.source.recorded().running():
-            made, passes = sides.within(places, self.max_bytes)
+        with self._asked("boxes", rows, columns) as (boxes, places):
+            made, passes = boxes.within(places, self.max_bytes)
         self._passes += passes
         return made
 
@@ -148,19 +148,23 @@ class FrozenNetwork(MatrixFreeOperator):
 
         >>> op.cost(columns=[(0, 24, 24)])    # 0.002
         """
-        boxes, places = self._asked("cost", rows, columns)
-        return boxes.predicted(places)
+        with self._asked("cost", rows, columns) as (boxes, places):
+            return boxes.predicted(places)
 
+    @contextmanager
     def _asked(
         self, name: str, rows: Iterable[Any] | None, columns: Iterable[Any] | None
-    ) -> tuple[Boxes, list[int]]:
+    ) -> Iterator[tuple[Boxes, list[int]]]:
+        """The product that answers with rows, or columns, and their flat places, as it runs."""
         if (rows is None) == (columns is None):
             raise ValueError(f"{name} wants rows= or columns=, one of the two")
+        turned = rows is not None
+        shape = self.output_shape if turned else self.input_shape
+        asked: Any = rows if turned else columns
+        places = flat_indices("rows" if turned else "columns", asked, shape)
         source = self.source.recorded()
-        if rows is not None:
-            places = flat_indices("rows", rows, self.output_shape)
-            return source.boxes("transpose"), places
-        return source.boxes("filter"), flat_indices("columns", columns or [], self.input_shape)
+        with source.running():
+            yield source.boxes("transpose" if turned else "filter"), places
 
     @torch.no_grad()
     def tosparse(
@@ -182,7 +186,7 @@ class FrozenNetwork(MatrixFreeOperator):
         source = self.source.recorded()
         with source.running():
             boxes, turned = self._sides(source)
-            made = matrix.sparse(boxes, max_bytes, progress)
+            made = matrix.sparse(boxes, max_bytes, self.max_bytes, progress)
             self._passes += len(boxes.colouring)
         made = made.T.tocsr() if turned else made
         return matrix.as_torch(made) if layout == "torch" else made
@@ -195,7 +199,7 @@ class FrozenNetwork(MatrixFreeOperator):
                 boxes, turned = self._sides(self.source.recorded())
                 if not boxes.is_global and 2 * len(boxes.colouring) < min(self.shape):
                     self._passes += len(boxes.colouring)
-                    made = matrix.dense(boxes)
+                    made = matrix.dense(boxes, self.max_bytes)
                     return (made.T if turned else made).to(self.dtype)
         return super().todense(max_bytes)
 

@@ -83,12 +83,14 @@ class Taped:
         with self.running():
             x = x.detach().contiguous()
             few = self.boxes(name).probes(x)
-            if few is not None:
-                return few
-            if self._peak_bytes(name) <= max_bytes:
-                return self._program(name)(x)
-            tiles = self._in_tiles(name, max_bytes)
-            return torch.cat([tiles(one) for one in x.split(1)])
+            return self._whole(name, x, max_bytes) if few is None else few
+
+    def _whole(self, name: Name, x: Tensor, max_bytes: int) -> Tensor:
+        """A product of any probes; in tiles where it does not fit."""
+        if self._peak_bytes(name) <= max_bytes:
+            return self._program(name)(x)
+        tiles = self._in_tiles(name, max_bytes)
+        return torch.cat([tiles(one) for one in x.split(1)])
 
     def _peak_bytes(self, name: Name) -> int:
         if name not in self._peaks:
@@ -107,8 +109,8 @@ class Taped:
     def boxes(self, name: Name) -> Boxes:
         """A product of probes that are zero almost everywhere."""
         if name not in self._boxes:
-            program = self._program(name)
-            self._boxes[name] = Boxes(program.line, program)
+            line = self._program(name).line
+            self._boxes[name] = Boxes(line, partial(self._whole, name))
         return self._boxes[name]
 
     def units(self, name: Name, places: Sequence[int], max_bytes: int) -> tuple[Tensor, int]:

@@ -145,6 +145,8 @@ def test_support_tells_before_anything_is_computed(op, matrix):
         inside[tuple(slice(*b) for b in box)] = 1
         assert not row[inside == 0].any() and row[inside == 1].any()
     assert op.support(columns=[(1, 10, 11)]) == [((0, 3), (14, 28), (16, 30))]
+    assert op.support(rows=torch.tensor([0, 1000])) == supports[::2]
+    assert op.support(rows=[]) == []
 
 
 @pytest.mark.parametrize("arguments", [{}, {"rows": [0], "columns": [0]}])

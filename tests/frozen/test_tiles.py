@@ -63,6 +63,14 @@ def test_products_in_tiles_are_products(part, monkeypatch):
     assert len(ran) > 4 and max(ran) <= limit
 
 
+def test_all_of_f_keeps_to_it_too():
+    whole = interpreter()
+    op = interpreter(max_bytes=whole.source.bytes_of_a_probe() // 3)
+    got, wanted = op.tosparse(progress=False), whole.tosparse(progress=False)
+    assert len(op.source._tiles) == 1 and not whole.source._tiles
+    assert abs(got - wanted).max() <= 1e-13 * abs(wanted).max()
+
+
 def test_what_fits_runs_as_it_is():
     """The body is not run in tiles, whose borders would cost more than they are."""
     line = interpreter().program.linear.line
