@@ -120,7 +120,7 @@ class FrozenNetwork(MatrixFreeOperator):
         Positions are those of `rows` and `columns`; ValueError for one outside, or unless one of
         the two is given.
 
-        >>> op.support(columns=[(0, 24, 24)])    # [((0, 3), (60, 85), (60, 85))]
+        >>> op.support(columns=[(0, 24, 24)])    # [((0, 3), (57, 90), (57, 90))]
         """
         with self._asked("support", rows, columns) as (boxes, places):
             return list(map(boxes.support, places))
@@ -133,7 +133,7 @@ class FrozenNetwork(MatrixFreeOperator):
         there, which takes no time for all the zeros around. Positions and errors are those of
         `support`.
 
-        >>> [(box, column)] = op.boxes(columns=[(0, 24, 24)])    # ((0, 3), (60, 85), (60, 85))
+        >>> [(box, column)] = op.boxes(columns=[(0, 24, 24)])    # ((0, 3), (57, 90), (57, 90))
         """
         with self._asked("boxes", rows, columns) as (boxes, places):
             made, passes = boxes.within(places, self.max_bytes)
@@ -146,7 +146,7 @@ class FrozenNetwork(MatrixFreeOperator):
         """The passes that rows, or columns, of F are predicted to take: in boxes a part of one,
         together one for many, or one each. Positions and errors are those of `support`.
 
-        >>> op.cost(columns=[(0, 24, 24)])    # 0.002
+        >>> op.cost(columns=[(0, 24, 24)])    # 0.03
         """
         with self._asked("cost", rows, columns) as (boxes, places):
             return boxes.predicted(places)
