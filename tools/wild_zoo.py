@@ -275,6 +275,9 @@ def one(name: str, policy: str) -> dict[str, Any]:
         certificate = op.certify()
         if not certificate.ok:
             return found | {"answer": "wrong", "why": str(certificate.wrong)}
+        for product in ("filter", "transpose"):
+            if fault := _boxed(op, product):
+                return found | {"answer": "wrong", "why": f"{product} in a box: {fault}"}
     except ls.CertificateError as error:
         return found | {"answer": "wrong", "why": str(error)}
     except (ls.UnscopedOperation, ValueError, TypeError) as error:
@@ -298,6 +301,26 @@ def one(name: str, policy: str) -> dict[str, Any]:
         "tape bytes": op.tape.nbytes,
         "share of r": round((op.residual.norm() / op.output.norm()).item(), 3),
     }
+
+
+def _boxed(op: Any, product: str) -> str | None:
+    """What is wrong with the answer to a unit probe, made in the box that it reaches."""
+    import torch
+
+    boxes = op.source.boxes(product)
+    middle = tuple(n // 2 for n in boxes.input)
+    unit = torch.zeros(1, *boxes.input, dtype=boxes.line.input.dtype)
+    unit[(0, *middle)] = 1
+    plan = boxes.local.plan(((0, 1), *[(i, i + 1) for i in middle]))
+    made = torch.zeros(1, *boxes.output, dtype=boxes.line.output.dtype)
+    if plan.box is not None:
+        inner = torch.ones(1, 1, *[1] * len(middle), dtype=unit.dtype)
+        made[tuple(slice(*ends) for ends in plan.box)] = boxes.local.run([plan], inner)[0]
+    with torch.no_grad():
+        full = boxes.full(unit, 2**40)
+    error, size = (made - full).abs().max(), full.abs().max()
+    limit = 1e3 * torch.finfo(made.dtype).eps
+    return None if error <= limit * size else f"off by {float(error / size):.1e}"
 
 
 def _sent(connection: Any, name: str, policy: str) -> None:

@@ -159,6 +159,9 @@ class Within(Inputs):
         return model(*map(expanded, given), **kwargs)
 
 
+KINDS = [kind.kind for kind in (Inputs, Batch, Several, Within)]
+
+
 @contextmanager
 def instead(module: nn.Module, value: Any) -> Iterator[None]:
     """Within it, the module gives value(its output), where that is not None; in this thread."""

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..capture.inputs import Batch, Inputs
+from ..capture.inputs import KINDS, Batch, Inputs
 from ..capture.model import Network, structure, weights
 from ..capture.record import Unfit, Verification
 from ..capture.tape import FORMAT, KIND, Entry, Tape
@@ -87,6 +87,8 @@ def _parsed(model: nn.Module, header: dict[str, Any], tensors: dict[str, Tensor]
         raise ValueError("its x0 holds NaN or infinity")
     tape = Tape(model, policy, x0, output, entries)
     tape.inputs = of_kind("inputs", header.get("inputs", "one"), str)
+    if tape.inputs not in KINDS:
+        raise ValueError(f"inputs must be one of {', '.join(KINDS)}, was given {tape.inputs!r:.40}")
     return tape
 
 
