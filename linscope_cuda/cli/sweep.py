@@ -10,7 +10,7 @@ from typing import Any
 from ..report import BadInput, publish
 from ..report.field_sheet import sweep_sheet
 from ..study.fields import checked_reach
-from ..study.store import StoreError
+from ..study.store import StoreError, needed_zarr
 from ..study.sweep import KINDS, Sweep, forecast, sweep
 from ..study.system import System
 from .command import Command
@@ -45,8 +45,9 @@ def _run(request: Request) -> None:
     with request.working() as progress:
         (system,) = request.systems(progress)
     try:
+        needed_zarr()
         checked_reach(system.op, args.share, args.within)
-    except ValueError as error:
+    except (ValueError, ModuleNotFoundError) as error:
         raise BadInput(str(error)) from error
     with enough_memory(request.device):
         if rank == 0 and not store.exists():
@@ -89,7 +90,7 @@ def _swept(system: System, args: Namespace, store: Path, part: tuple[int, int]) 
             within=args.within,
             part=part,
         )
-    except (StoreError, ModuleNotFoundError) as error:
+    except StoreError as error:
         raise BadInput(str(error)) from error
     except OSError as error:
         raise BadInput(f"cannot write to {str(store)!r}: {error.strerror or error}") from error

@@ -38,7 +38,7 @@ def make(path: Path, facts: Mapping[str, Any], arrays: Mapping[str, Array]) -> N
 
     make(Path("rows.zarr"), {"kind": "rows"}, {"energy": Array((48,), "float64", 7)})
     """
-    zarr = _zarr()
+    zarr = needed_zarr()
     path.parent.mkdir(parents=True, exist_ok=True)
     with scratch(path.parent) as folder:
         aside = folder / path.name
@@ -65,7 +65,7 @@ class Store:
     """
 
     def __init__(self, path: Path) -> None:
-        zarr = _zarr()
+        zarr = needed_zarr()
         try:
             # zarr itself would make a folder of a path where there is nothing.
             group = zarr.open_group(path, mode="r+") if (path / "zarr.json").is_file() else None
@@ -109,7 +109,7 @@ def _root(array: zarr.Array) -> Path:
     return Path(array.store.root) / array.path  # type: ignore[attr-defined]
 
 
-def _zarr() -> Any:
+def needed_zarr() -> Any:
     try:
         import zarr
     except ModuleNotFoundError as error:

@@ -12,7 +12,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode, unset_fake_temporarily
 
 import linscope_cuda as ls
 from linscope_cuda.frozen import interpreter
-from linscope_cuda.program.local import axis
+from linscope_cuda.program.local import shapes
 
 SECOND = torch.device("cuda", 1)
 
@@ -20,13 +20,13 @@ SECOND = torch.device("cuda", 1)
 @pytest.fixture(autouse=True)
 def without_data(monkeypatch):
     monkeypatch.setattr(interpreter, "_check", lambda *args: None)  # it looks at x0's values
-    along = axis._along
+    axes_of = shapes.axes_of
 
-    def with_data(*args):
+    def with_data(step):
         with unset_fake_temporarily():
-            return along(*args)
+            return axes_of(step)
 
-    monkeypatch.setattr(axis, "_along", with_data)  # numbers about a function, on the CPU
+    monkeypatch.setattr(shapes, "axes_of", with_data)  # numbers about a function, on the CPU
     with FakeTensorMode():
         yield
 

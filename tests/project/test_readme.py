@@ -109,8 +109,8 @@ def test_pictures_are_there_and_made_by_the_gallery():
     assert sum(path.stat().st_size for path in gallery.PICTURES.iterdir()) < 3 * 2**20
 
 
-def test_the_page_about_the_paper_says_how_its_pictures_are_made():
-    known = set(commands("docs/paper.md"))
+def test_pages_say_how_their_pictures_are_made():
+    known = {c for page in ("docs/paper.md", "docs/fields.md") for c in commands(page)}
     for entry in gallery.GALLERY.values():
         assert entry.command in known
 
