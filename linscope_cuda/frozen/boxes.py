@@ -98,7 +98,7 @@ class Boxes:
             numbers = range(at.start, at.stop) if several else [at]
             for number, one in zip(numbers, y if several else [y], strict=True):
                 made[number] = box, one
-                if not isinstance(best, _InBoxes):  # these hold more
+                if not isinstance(best, _InBoxes):  # the others' hold more
                     own = self.support(places[number])
                     made[number] = own, one[slices(own, box)]
         return made, best.passes
@@ -112,10 +112,19 @@ class Boxes:
         ways: list[_Way] = [_Whole(self, found)]
         if len(self.input) > 1:
             ways.append(_InBoxes(self, found))
+            if len(found) > 1 and self._helps(len(found)):
+                ways.append(_InOneBox(self, found))
             many = len(found) > prod(self.input[1:]) ** 0.5  # else it costs more to colour them
             if many and not self.is_global:
                 ways.append(_Coloured(self, found))
         return min(ways, key=lambda way: way.seconds(self.like))
+
+    def _helps(self, count: int, plan: Plan | None = None) -> bool:
+        """Whether so many probes in a box, the smallest one unless said, are quicker there."""
+        plan = plan or self.pixel
+        steps = len(plan.parts)
+        full = _seconds(self.whole.work * count, steps, 0, self.like)
+        return _seconds(plan.work * count, steps, 1, self.like) < full
 
     def probes(self, x: Tensor) -> Tensor | None:
         """The answers to probes that are zero outside of a small box; None where a full product
@@ -124,16 +133,14 @@ class Boxes:
         # Elsewhere than on the CPU, to look at the probes is to wait for them.
         if len(self.input) < 2 or x.device.type != "cpu" or x.count_nonzero() * _FEW > x.numel():
             return None
-        steps = len(self.whole.parts)
-        full = _seconds(self.whole.work * len(x), steps, 0, x)
-        if _seconds(self.pixel.work * len(x), steps, 1, x) > full:
+        if not self._helps(len(x)):
             return None
         box = _around(x)
         y = x.new_zeros(len(x), *self.output, dtype=self.line.output.dtype)
         if box is None:
             return y
         plan = self.local.plan(((0, 1), *box))
-        if _seconds(plan.work * len(x), steps, 1, x) > full:
+        if not self._helps(len(x), plan):
             return None
         if plan.box is not None:
             inner = x[(slice(None), *[slice(*b) for b in box])]
@@ -149,9 +156,9 @@ _TOGETHER = 256  # places that are planned at a time
 
 # Seconds that a step takes beside its multiplications, and again for each place in boxes;
 # multiplications of a second, of a thread of the CPU and of anything else.
-_STEP, _PLACE = 30e-6, 60e-6
-_THREAD, _DEVICE = 1.5e10, 5e12
-_SMALL = 1.5  # small tensors are multiplied less quickly
+_STEP, _PLACE = 30e-6, 80e-6
+_THREAD, _DEVICE = 2.5e10, 5e12
+_SMALL = 2.2  # small tensors are multiplied less quickly
 
 
 def _seconds(work: float, steps: int, places: int, like: Tensor) -> float:
@@ -271,6 +278,34 @@ class _InBoxes(_Way):
             assert plan.box is not None
             for j, number in enumerate(numbers):
                 yield number, plan.box[1:], y[i, j]
+
+
+class _InOneBox(_Way):
+    """All places in the box that they reach together: for neighbours."""
+
+    def __init__(self, boxes: Boxes, places: Places) -> None:
+        super().__init__(boxes, places)
+        around = [(min(along), max(along) + 1) for along in zip(*places, strict=True)]
+        self.plan = boxes.local.plan(((0, 1), *around))
+
+    def share(self) -> float:
+        return self.plan.work * len(self.places) / max(1.0, self.boxes.whole.work)
+
+    def seconds(self, like: Tensor) -> float:
+        return _seconds(self.plan.work * len(self.places), len(self.plan.parts), 1, like)
+
+    def answers(self, like: Tensor, max_bytes: int) -> Answers:
+        self.passes = max(1, round(self.share()))
+        count = max(1, max_bytes // max(1, self.plan.peak_bytes))
+        for start in range(0, len(self.places) if self.plan.box else 0, count):
+            some = self.places[start : start + count]
+            x = like.new_zeros(1, len(some), *sizes(self.plan.given)[1:])
+            for j, place in enumerate(some):
+                at = [i - first for i, (first, _) in zip(place, self.plan.given[1:], strict=True)]
+                x[(0, j, *at)] = 1
+            assert self.plan.box is not None
+            y = self.boxes.local.run([self.plan], x)[0]
+            yield slice(start, start + len(some)), self.plan.box[1:], y
 
 
 class _Coloured(_Way):

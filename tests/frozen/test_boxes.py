@@ -10,6 +10,8 @@ from torch import nn
 import linscope_cuda as ls
 from linscope_cuda.frozen import boxes as ways
 
+WAYS = [ways._Whole, ways._InBoxes, ways._InOneBox, ways._Coloured]
+
 
 def local_network(seed=0, dtype=torch.float64):
     """A picture to a larger one; its fields are small."""
@@ -46,7 +48,7 @@ def dense(op):
 def ways_taken(monkeypatch, *kinds):
     """Lets unit probes be answered in these ways only; the kinds that were."""
     seen = []
-    for kind in (ways._Whole, ways._InBoxes, ways._Coloured):
+    for kind in WAYS:
         cost = 0.0 if kind in kinds else 1e9
         monkeypatch.setattr(kind, "seconds", lambda self, like, cost=cost: cost)
         answers = kind.answers
@@ -59,7 +61,7 @@ def ways_taken(monkeypatch, *kinds):
     return seen
 
 
-@pytest.mark.parametrize("kind", [ways._Whole, ways._InBoxes, ways._Coloured])
+@pytest.mark.parametrize("kind", WAYS)
 def test_each_way_gives_rows_and_columns(op, matrix, kind, monkeypatch):
     seen = ways_taken(monkeypatch, kind)
     scale = matrix.abs().max()
@@ -74,7 +76,7 @@ def test_each_way_gives_rows_and_columns(op, matrix, kind, monkeypatch):
 
 
 @pytest.mark.parametrize("kind", [Spellings, Image, Line])
-@pytest.mark.parametrize("way", [ways._Whole, ways._InBoxes, ways._Coloured])
+@pytest.mark.parametrize("way", WAYS)
 def test_any_network(kind, way, monkeypatch):
     op = ls.LinearInterpreter(build(kind), example(kind))
     matrix = dense(op)
@@ -99,7 +101,7 @@ def test_memory_is_kept_to(op, matrix, monkeypatch):
     assert (got - matrix.T[:60]).abs().max() <= 1e-14 * matrix.abs().max()
 
 
-@pytest.mark.parametrize("kind", [ways._Whole, ways._InBoxes, ways._Coloured])
+@pytest.mark.parametrize("kind", WAYS)
 def test_boxes_hold_what_is_not_zero(op, matrix, kind, monkeypatch):
     ways_taken(monkeypatch, kind)
     some = [0, 5, 333, 1500]
