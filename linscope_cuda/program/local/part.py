@@ -12,8 +12,6 @@ from torch import Tensor
 from ..step import Step, Value
 from .box import Box, sizes
 
-Run = Callable[..., Tensor]
-
 
 class Part(NamedTuple):
     """A step within boxes: `box`, outside of which its result is zero, and `run(reads, cuts)`, that

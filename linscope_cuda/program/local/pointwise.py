@@ -15,9 +15,6 @@ from .bits import codes
 from .box import Box, fit, hull, margins, sizes, slices, whole
 from .part import Bound, Context, Part, Reads, area, only
 
-aten = torch.ops.aten
-linscope = torch.ops.linscope
-
 Boxes = Sequence[Box | None]
 
 

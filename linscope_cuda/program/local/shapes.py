@@ -17,7 +17,6 @@ from .box import Box, fit, hull, margins, sizes
 from .part import Bound, Context, Part, Reads, area, only
 
 aten = torch.ops.aten
-linscope = torch.ops.linscope
 
 Boxes = Sequence[Box | None]
 
