@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ..program import Line
 from ..program.local import Local, Plan
-from ..program.local.box import Box, sizes, slices, whole
+from ..program.local.box import Box, inside, sizes, slices, whole
 from ..program.local.colouring import Colouring
 from ..program.writer import device_of
 
@@ -85,7 +85,7 @@ class Boxes:
             return made, 0
         best = self._best(places)
         for at, box, y in best.answers(like, max_bytes):
-            made[(at, *[slice(*b) for b in box])] = y
+            made[(at, *inside(box))] = y
         return made, best.passes
 
     def within(self, places: Sequence[int], max_bytes: int) -> tuple[list[Within], int]:
@@ -143,10 +143,8 @@ class Boxes:
         if not self._helps(len(x), plan):
             return None
         if plan.box is not None:
-            inner = x[(slice(None), *[slice(*b) for b in box])]
-            y[(slice(None), *[slice(*b) for b in plan.box[1:]])] = self.local.run(
-                [plan], inner[None]
-            )[0]
+            inner = x[(slice(None), *inside(box))]
+            y[(slice(None), *inside(plan.box[1:]))] = self.local.run([plan], inner[None])[0]
         return y
 
 
@@ -191,7 +189,9 @@ Answers = Iterator[tuple[int | slice, Box, Tensor]]
 
 
 class _Way:
-    """How unit probes are answered."""
+    """How unit probes are answered, in boxes of so many places."""
+
+    spread = 0
 
     def __init__(self, boxes: Boxes, places: Places) -> None:
         self.boxes, self.places = boxes, places
@@ -203,7 +203,8 @@ class _Way:
 
     def seconds(self, like: Tensor) -> float:
         """The time that it takes, predicted."""
-        raise NotImplementedError
+        whole = self.boxes.whole
+        return _seconds(self.share() * whole.work, len(whole.parts), self.spread, like)
 
     def answers(self, like: Tensor, max_bytes: int) -> Answers:
         raise NotImplementedError
@@ -214,10 +215,6 @@ class _Whole(_Way):
 
     def share(self) -> float:
         return len(self.places)
-
-    def seconds(self, like: Tensor) -> float:
-        whole = self.boxes.whole
-        return _seconds(whole.work * len(self.places), len(whole.parts), 0, like)
 
     def answers(self, like: Tensor, max_bytes: int) -> Answers:
         out = whole(self.boxes.output)
@@ -239,6 +236,7 @@ class _InBoxes(_Way):
         self.probes: dict[tuple[int, ...], list[int]] = {}  # by pixel, whose channels go together
         for number, place in enumerate(places):
             self.probes.setdefault(place[1:], []).append(number)
+        self.spread = len(self.probes)
 
     def _plan(self, pixel: tuple[int, ...]) -> Plan:
         channels = [self.places[number][0] for number in self.probes[pixel]]
@@ -247,10 +245,6 @@ class _InBoxes(_Way):
 
     def share(self) -> float:
         return self.boxes.pixel.work * len(self.places) / max(1.0, self.boxes.whole.work)
-
-    def seconds(self, like: Tensor) -> float:
-        one = self.boxes.pixel
-        return _seconds(one.work * len(self.places), len(one.parts), len(self.probes), like)
 
     def answers(self, like: Tensor, max_bytes: int) -> Answers:
         pixels, work, total = list(self.probes), 0.0, max(1.0, self.boxes.whole.work)
@@ -283,6 +277,8 @@ class _InBoxes(_Way):
 class _InOneBox(_Way):
     """All places in the box that they reach together: for neighbours."""
 
+    spread = 1
+
     def __init__(self, boxes: Boxes, places: Places) -> None:
         super().__init__(boxes, places)
         around = [(min(along), max(along) + 1) for along in zip(*places, strict=True)]
@@ -290,9 +286,6 @@ class _InOneBox(_Way):
 
     def share(self) -> float:
         return self.plan.work * len(self.places) / max(1.0, self.boxes.whole.work)
-
-    def seconds(self, like: Tensor) -> float:
-        return _seconds(self.plan.work * len(self.places), len(self.plan.parts), 1, like)
 
     def answers(self, like: Tensor, max_bytes: int) -> Answers:
         self.passes = max(1, round(self.share()))
@@ -320,10 +313,6 @@ class _Coloured(_Way):
     def share(self) -> float:
         return len(self.colours)
 
-    def seconds(self, like: Tensor) -> float:
-        whole = self.boxes.whole
-        return _seconds(whole.work * len(self.colours), len(whole.parts), 0, like)
-
     def answers(self, like: Tensor, max_bytes: int) -> Answers:
         for numbers in self.colours.values():
             x = like.new_zeros(1, *self.boxes.input)
@@ -334,4 +323,4 @@ class _Coloured(_Way):
             for number in numbers:
                 box = self.boxes.colouring.box(self.places[number])
                 if box is not None:
-                    yield number, box, y[tuple(slice(*b) for b in box)]
+                    yield number, box, y[inside(box)]

@@ -14,7 +14,7 @@ from torch import Tensor
 from ..program import Line
 from ..program.live import Live
 from ..program.local import Local, Plan
-from ..program.local.box import Box, whole
+from ..program.local.box import Box, inside, whole
 from ..program.memory import peak_bytes
 from ..program.simplified import simplified
 
@@ -51,9 +51,8 @@ class _Tiled:
         y = x.new_zeros(self.line.output.shape, dtype=self.line.output.dtype)
         for plan in self.plans:
             if plan.box is not None:
-                given, made = ([slice(*b) for b in box[1:]] for box in (plan.given, plan.box))
-                tile = x[(slice(None), *given)]
-                y[(slice(None), *made)] += self.local.run([plan], tile[None])[0]
+                tile = x[inside(plan.given)]
+                y[inside(plan.box)] += self.local.run([plan], tile[None])[0]
         return y
 
     def _fitting(self, plan: Plan) -> Iterator[Plan]:

@@ -33,6 +33,11 @@ def slices(box: Box, of: Box) -> tuple[slice, ...]:
     return tuple([slice(a - o, b - o) for (a, b), (o, _) in zip(box, of, strict=True)])
 
 
+def inside(box: Box) -> tuple[slice, ...]:
+    """Where a box lies in a tensor that holds everything."""
+    return tuple([slice(a, b) for a, b in box])
+
+
 Margins = tuple[Interval, ...]  # entries added before and after, along each dimension; or left out
 
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ..step import Step
 from .box import Box, Interval, fit, margins, sizes
-from .part import Bound, Context, Part
+from .part import Bound, Context, Part, only
 
 Shape = Sequence[int]
 
@@ -43,8 +43,7 @@ def reshaped(step: Step, live: Context) -> Bound:
         lengths, shape = [b - a for a, b in rows], sizes(tuple(made))
 
         def run(given: Sequence[Tensor | None], cuts: object) -> Tensor:
-            (x,) = given
-            assert x is not None
+            x = only(given)
             if second is None:
                 return fit(x, first).reshape(shape)
             return fit(fit(x, first).reshape(lengths), second).reshape(shape)

@@ -84,30 +84,6 @@ def _work(step: Step) -> float:
     return 4.0 * size
 
 
-def _product(step: Step, live: Context) -> Bound | None:
-    """Rows times a constant matrix."""
-    a, matrix = step.args
-    if not live(a) or live(matrix):
-        return None
-
-    def bound(boxes: Boxes) -> Part | None:
-        (box,) = boxes
-        if box is None:
-            return None
-        by = margins(box, (box[0], (0, a.shape[1])))
-        made = (box[0], (0, step.output.shape[1]))
-        rows = box[0][1] - box[0][0]
-        work = float(rows * prod(live.constant(matrix).shape))
-        return Part(
-            made,
-            lambda given, cuts: torch.mm(fit(only(given), by), live.constant(matrix)),
-            by,
-            work=work,
-        )
-
-    return bound
-
-
 def _along_last(step: Step, live: Context) -> Bound | None:
     """A constant matrix along the last dimension."""
     x, matrix = step.args
@@ -148,8 +124,7 @@ RULES: dict[Any, Rule] = {
     **dict.fromkeys([aten.cat.default, aten.stack.default], joined),
     aten.pixel_shuffle.default: shuffle,
     aten.pixel_unshuffle.default: unshuffle,
-    aten.mm.default: _product,
-    along_last: _along_last,
+    **dict.fromkeys([aten.mm.default, along_last], _along_last),
     taken: take,
     placed: place,
     **dict.fromkeys(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache, partial
 from math import prod
 from typing import Any
@@ -13,7 +13,7 @@ from torch import Tensor
 from ...operators.reference import wide_dtype
 from ..step import Step
 from .box import Box, Interval, Margins, fit, margins, sizes, slices, whole
-from .part import Bound, Context, Part
+from .part import Bound, Context, Part, only
 
 Boxes = Sequence[Box | None]
 Window = tuple[int, int, int, int]  # kernel, stride, padding, dilation, along one dimension
@@ -49,6 +49,27 @@ def seen(given: Interval, window: Window, count: int) -> Interval | None:
     return (min(starts), max(ends)) if starts else None
 
 
+def _covered(windows: Interval, window: Window) -> Interval:
+    """From the first input that the first window covers to the last one's last, also beside what
+    there is.
+    """
+    kernel, stride, padding, dilation = window
+    last = (windows[1] - 1) * stride + dilation * (kernel - 1)
+    return windows[0] * stride - padding, last - padding + 1
+
+
+Reach = Callable[[Interval, Window, int], Interval | None]
+
+
+def _reached(
+    reach: Reach, box: Box, windows: Sequence[Window], extents: Sequence[int]
+) -> list[Interval] | None:
+    """What is reached along each spatial dimension; None where nothing is along one."""
+    found = [reach(b, w, n) for b, w, n in zip(box[2:], windows, extents, strict=True)]
+    known = [f for f in found if f is not None]
+    return known if len(known) == len(found) else None
+
+
 def _all(value: Any, count: int) -> list[int]:
     """torch takes one number for all dimensions, too."""
     return list(value) if len(value) == count else list(value) * count
@@ -69,40 +90,34 @@ def convolution(step: Step, live: Context) -> Bound | None:
     extents = step.output.shape[2:]
     per_entry = prod(kernel) * (given_each if not transposed else made_each)
 
+    reach = seen if transposed else answered
+
     def bound(boxes: Boxes) -> Part | None:
         (box,) = boxes
-        if box is None:
+        found = None if box is None else _reached(reach, box, windows, extents)
+        if box is None or found is None:
             return None
         first, last = box[1][0] // given_each, (box[1][1] - 1) // given_each
-        made: list[Interval] = [box[0], (first * made_each, (last + 1) * made_each)]
-        wanted: list[Interval] = [box[0], (first * given_each, (last + 1) * given_each)]
-        reach = seen if transposed else answered
-        cover: list[Interval] = []  # what comes out of the taps, before it is cut
-        for b, window, n in zip(box[2:], windows, extents, strict=True):
-            found = reach(b, window, n)
-            if found is None:
-                return None
-            k, s, p, d = window
-            made.append(found)
-            if transposed:
-                wanted.append(b)
-                cover.append((b[0] * s - p, (b[1] - 1) * s - p + d * (k - 1) + 1))
-            else:
-                wanted.append((found[0] * s - p, (found[1] - 1) * s - p + d * (k - 1) + 1))
+        made = (box[0], (first * made_each, (last + 1) * made_each), *found)
+        # What the windows cover: of inputs, or, transposed, of what is made before it is cut.
+        outputs = box[2:] if transposed else found
+        cover = [_covered(o, w) for o, w in zip(outputs, windows, strict=True)]
+        channels = (first * given_each, (last + 1) * given_each)
+        wanted = (box[0], channels, *(box[2:] if transposed else cover))
         some = slice(first * _rows(weight, groups), (last + 1) * _rows(weight, groups))
         used = weight if last - first + 1 == groups else weight[some]
-        by = margins(box, tuple(wanted))
+        by = margins(box, wanted)
         each = (stride, dilation, last - first + 1)
-        area = prod(sizes(box if transposed else tuple(made)))
+        area = prod(sizes(box if transposed else made))
         if transposed:
-            trim = margins((*made[:2], *cover), tuple(made))
+            trim = margins((*made[:2], *cover), made)
             run = partial(_transposed, used, by, trim, each)
             key = (by, trim, some.start)
         else:
             by, pads = _paddings(by, count)
             run = partial(_convolved, used, by, pads, each)
             key = (by, tuple(pads), some.start)
-        return Part(tuple(made), run, key, work=float(area * per_entry))
+        return Part(made, run, key, work=float(area * per_entry))
 
     return bound
 
@@ -129,8 +144,7 @@ def _convolved(
     given: Sequence[Tensor | None],
     cuts: Any,
 ) -> Tensor:
-    (x,) = given
-    assert x is not None
+    x = only(given)
     stride, dilation, groups = each
     zero = [0] * len(pads)
     return torch.convolution(fit(x, by), weight, None, stride, pads, dilation, False, zero, groups)
@@ -144,8 +158,7 @@ def _transposed(
     given: Sequence[Tensor | None],
     cuts: Any,
 ) -> Tensor:
-    (x,) = given
-    assert x is not None
+    x = only(given)
     stride, dilation, groups = each
     zero = [0] * len(stride)
     y = torch.convolution(fit(x, by), weight, None, stride, zero, dilation, True, zero, groups)
@@ -154,59 +167,40 @@ def _transposed(
 
 def max_pool(step: Step, live: Context) -> Bound:
     """Each output takes the input that won its window."""
-    _, w, kernel, stride, padding, dilation = step.args
-    winners = live.constant(w)
-    windows: list[Window] = list(zip(kernel, stride, padding, dilation, strict=True))
-
-    def bound(boxes: Boxes) -> Part | None:
-        (box,) = boxes
-        if box is None:
-            return None
-        made = list(box[:2])
-        for b, window, n in zip(box[2:], windows, winners.shape[2:], strict=True):
-            found = answered(b, window, n)
-            if found is None:
-                return None
-            made.append(found)
-        # Where the first window starts, in the box.
-        corner = [
-            m[0] * s - p - b[0]
-            for m, b, (_, s, p, _) in zip(made[2:], box[2:], windows, strict=True)
-        ]
-        area = sizes(box)[2:]
-        run = partial(_pooled, kernel, corner, stride, dilation, area)
-        cut = partial(_winners, winners, tuple(made))
-        work = 8.0 * prod(sizes(tuple(made)))
-        return Part(tuple(made), run, (tuple(corner), tuple(area)), (cut,), work)
-
-    return bound
+    winners = live.constant(step.args[1])
+    return _pool(winners, step.args[2:], winners.shape[2:], transposed=False)
 
 
 def max_pool_transpose(step: Step, live: Context) -> Bound:
     """Each entry goes back to the input that won its window."""
-    _, w, size, kernel, stride, padding, dilation = step.args
-    winners = live.constant(w)
+    _, winners, size, *window = step.args
+    return _pool(live.constant(winners), window, size, transposed=True)
+
+
+def _pool(
+    winners: Tensor, window: Sequence[Any], extents: Sequence[int], transposed: bool
+) -> Bound:
+    kernel, stride, padding, dilation = window
     windows: list[Window] = list(zip(kernel, stride, padding, dilation, strict=True))
+    reach, function = (seen, _unpooled) if transposed else (answered, _pooled)
 
     def bound(boxes: Boxes) -> Part | None:
         (box,) = boxes
-        if box is None:
+        found = None if box is None else _reached(reach, box, windows, extents)
+        if box is None or found is None:
             return None
-        made = list(box[:2])
-        for b, window, n in zip(box[2:], windows, size, strict=True):
-            found = seen(b, window, n)
-            if found is None:
-                return None
-            made.append(found)
+        made = (*box[:2], *found)
+        inputs, outputs = (made, box) if transposed else (box, made)
+        # Where the first window starts, in the box of the inputs.
         corner = [
-            b[0] * s - p - m[0]
-            for m, b, (_, s, p, _) in zip(made[2:], box[2:], windows, strict=True)
+            o[0] * s - p - i[0]
+            for i, o, (_, s, p, _) in zip(inputs[2:], outputs[2:], windows, strict=True)
         ]
-        area = sizes(tuple(made))[2:]
-        run = partial(_unpooled, kernel, corner, stride, dilation, area)
-        cut = partial(_winners, winners, box)
-        work = 8.0 * prod(sizes(tuple(made)))
-        return Part(tuple(made), run, (tuple(corner), tuple(area)), (cut,), work)
+        area = sizes(inputs)[2:]
+        run = partial(function, kernel, corner, stride, dilation, area)
+        cut = partial(_winners, winners, outputs)
+        work = 8.0 * prod(sizes(made))
+        return Part(made, run, (tuple(corner), tuple(area)), (cut,), work)
 
     return bound
 
@@ -236,14 +230,14 @@ def _sources(
 
 
 def _pooled(kernel, corner, stride, dilation, area, given, cuts) -> Tensor:
-    (x,) = given
+    x = only(given)
     at, inside = _sources(cuts[0], kernel, corner, stride, dilation, area)
     y = x.flatten(2).gather(2, at).where(inside, 0)
     return y.unflatten(2, cuts[0].shape[2:])
 
 
 def _unpooled(kernel, corner, stride, dilation, area, given, cuts) -> Tensor:
-    (u,) = given
+    u = only(given)
     at, inside = _sources(cuts[0], kernel, corner, stride, dilation, area)
     u_wide = u.flatten(2).to(wide_dtype(u.dtype)).where(inside, 0)
     x = u_wide.new_zeros(*u.shape[:2], prod(area)).scatter_add(2, at, u_wide)
