@@ -77,7 +77,7 @@ def extensions():
 
     # torch cannot guess where there is no GPU.
     architectures = os.environ.setdefault("TORCH_CUDA_ARCH_LIST", "7.5;8.0;8.6;9.0+PTX")
-    stable_abi = "-DTORCH_TARGET_VERSION=0x020d000000000000"  # torch 2.13
+    stable_abi = "-DTORCH_TARGET_VERSION=0x020b000000000000"  # torch 2.11
     flags = ["-O3", "-std=c++20", stable_abi]
     facts = [f'-DLINSCOPE_TORCH_VERSION="{torch.__version__}"']
     if home:

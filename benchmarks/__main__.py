@@ -15,7 +15,20 @@ import torch
 import linscope_cuda as ls
 from linscope_cuda.study.info import cuda_problem
 
-from . import fields, fits, kernels, ledger, memory, peers, products, scaling, storage, svd, timing
+from . import (
+    calls,
+    fields,
+    fits,
+    kernels,
+    ledger,
+    memory,
+    peers,
+    products,
+    scaling,
+    storage,
+    svd,
+    timing,
+)
 from .networks import NoSuchNetwork
 from .tables import aligned
 
@@ -31,6 +44,7 @@ BENCHMARKS = {
     "ledger": ledger.run,
     "svd": svd.run,
     "fields": fields.run,
+    "calls": calls.run,
 }
 BY_NETWORK = ("peers", "ways", "dfv", "memory")
 
@@ -96,9 +110,8 @@ def main() -> int:
         print(f"benchmarks: {problem}", file=sys.stderr)
         return 2
     if arguments.device.startswith("cuda"):
-        torch.cuda.set_device(
-            torch.device(arguments.device)
-        )  # the one that is named and waited for
+        # What is waited for is the device that is named.
+        torch.cuda.set_device(torch.device(arguments.device).index or 0)
     if arguments.json:
         arguments.json.parent.mkdir(parents=True, exist_ok=True)
     seconds: dict[str, int] = {}

@@ -1,7 +1,9 @@
 #pragma once
 
 #include <cuda_runtime.h>
+#include <torch/csrc/inductor/aoti_torch/c/shim.h>
 #include <torch/csrc/stable/accelerator.h>
+#include <torch/csrc/stable/macros.h>
 
 #include <type_traits>
 
@@ -19,8 +21,14 @@ struct CudaGuard {
   explicit CudaGuard(const Tensor& x)
       : device(x.get_device_index()),
         index(x.get_device_index()),
-        stream(static_cast<cudaStream_t>(
-            torch::stable::accelerator::getCurrentStream(x.get_device_index()).nativeHandle())) {}
+        stream(current_stream(index)) {}
+
+ private:
+  static cudaStream_t current_stream(int index) {
+    void* stream = nullptr;
+    TORCH_ERROR_CODE_CHECK(aoti_torch_get_current_cuda_stream(index, &stream));
+    return static_cast<cudaStream_t>(stream);
+  }
 };
 
 template <typename T>

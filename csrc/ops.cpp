@@ -14,35 +14,45 @@
 
 STABLE_TORCH_LIBRARY(linscope, m) {
   // Shapes without data, derivatives and batching are registered from Python.
-  const auto def = [&m](const char* schema) { m.def(schema, {at::Tag::pt2_compliant_tag}); };
-  def("relu_scope(Tensor x, SymInt references, float negative_slope, bool channels_last) -> "
+  m.def(
+      "relu_scope(Tensor x, SymInt references, float negative_slope, bool channels_last) -> "
       "(Tensor, Tensor)");
-  def("relu_frozen(Tensor x, Tensor decision, float negative_slope, bool channels_last) -> Tensor");
-  def("relu_frozen_(Tensor(a!) x, Tensor decision, float negative_slope, bool channels_last) -> "
+  m.def(
+      "relu_frozen(Tensor x, Tensor decision, float negative_slope, bool channels_last) -> Tensor");
+  m.def(
+      "relu_frozen_(Tensor(a!) x, Tensor decision, float negative_slope, bool channels_last) -> "
       "()");
 
-  def("clamp_scope(Tensor x, SymInt references, float min, float max, bool channels_last) -> "
+  m.def(
+      "clamp_scope(Tensor x, SymInt references, float min, float max, bool channels_last) -> "
       "(Tensor, Tensor)");
-  def("clamp_frozen(Tensor x, Tensor decision, float min, float max, bool channels_last) -> "
+  m.def(
+      "clamp_frozen(Tensor x, Tensor decision, float min, float max, bool channels_last) -> "
       "Tensor");
-  def("clamp_frozen_(Tensor(a!) x, Tensor decision, float min, float max, bool channels_last) -> "
+  m.def(
+      "clamp_frozen_(Tensor(a!) x, Tensor decision, float min, float max, bool channels_last) -> "
       "()");
 
-  def("gate_scope(Tensor x, SymInt references, int kind) -> (Tensor, Tensor)");
-  def("gate_frozen(Tensor x, Tensor gate, float shift) -> Tensor");
-  def("gate_scope_backward(Tensor grad_y, Tensor x, SymInt references, int kind) -> Tensor");
+  m.def("gate_scope(Tensor x, SymInt references, int kind) -> (Tensor, Tensor)");
+  m.def("gate_frozen(Tensor x, Tensor gate, float shift) -> Tensor");
+  m.def("gate_scope_backward(Tensor grad_y, Tensor x, SymInt references, int kind) -> Tensor");
 
-  def("max_pool2d_scope(Tensor x, SymInt references, int[] kernel, int[] stride, int[] padding, "
+  m.def(
+      "max_pool2d_scope(Tensor x, SymInt references, int[] kernel, int[] stride, int[] padding, "
       "int[] dilation, bool ceil_mode) -> (Tensor, Tensor)");
-  def("max_pool2d_frozen(Tensor x, Tensor decision, int[] kernel, int[] stride, int[] padding, "
+  m.def(
+      "max_pool2d_frozen(Tensor x, Tensor decision, int[] kernel, int[] stride, int[] padding, "
       "int[] dilation) -> Tensor");
-  def("max_pool2d_frozen_transpose(Tensor u, Tensor decision, SymInt[] size, int[] kernel, int[] "
+  m.def(
+      "max_pool2d_frozen_transpose(Tensor u, Tensor decision, SymInt[] size, int[] kernel, int[] "
       "stride, int[] padding, int[] dilation) -> Tensor");
 
-  def("instance_norm_scope(Tensor x, SymInt references, Tensor? weight, Tensor? bias, float eps) "
+  m.def(
+      "instance_norm_scope(Tensor x, SymInt references, Tensor? weight, Tensor? bias, float eps) "
       "-> (Tensor, Tensor, Tensor)");
-  def("instance_norm_frozen(Tensor x, Tensor? mean, Tensor scale, Tensor? shift) -> Tensor");
-  def("instance_norm_scope_backward(Tensor grad_y, Tensor x, Tensor mean, Tensor rstd, Tensor? "
+  m.def("instance_norm_frozen(Tensor x, Tensor? mean, Tensor scale, Tensor? shift) -> Tensor");
+  m.def(
+      "instance_norm_scope_backward(Tensor grad_y, Tensor x, Tensor mean, Tensor rstd, Tensor? "
       "weight) -> (Tensor, Tensor, Tensor)");
 }
 

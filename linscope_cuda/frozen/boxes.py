@@ -14,7 +14,6 @@ from ..program import Line
 from ..program.local import Local, Plan
 from ..program.local.box import Box, inside, sizes, slices, whole
 from ..program.local.colouring import Colouring
-from ..program.writer import device_of
 
 Product = Callable[[Tensor, int], Tensor]  # of probes, in so many bytes
 Within = tuple[Box, Tensor]  # a box, and what is there
@@ -31,7 +30,7 @@ class Boxes:
     def __init__(self, line: Line, full: Product) -> None:
         self.line, self.full = line, full
         self.input, self.output = line.input.shape[1:], line.output.shape[1:]
-        self.device = device_of(line.steps)
+        self.device = line.input.device
         self.shape = prod(self.output), prod(self.input)  # as a matrix
         self.like = torch.zeros((), dtype=line.input.dtype, device=self.device)  # a probe's kind
 

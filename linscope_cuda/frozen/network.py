@@ -78,7 +78,7 @@ class FrozenNetwork(MatrixFreeOperator):
             raise ValueError(f"capture makes CUDA graphs, the network is on {self.device}")
         for program in self._kept("capture"):
             with normal_mode(), precision(self.device):
-                program.capture(samples, self.device)
+                program.capture(samples)
 
     def _kept(self, name: str) -> list[Program]:
         """The programs of the products."""

@@ -35,7 +35,8 @@ class CudaGraph:
     The graph keeps memory of its own for all that the line makes.
     """
 
-    def __init__(self, line: Line, device: torch.device):
+    def __init__(self, line: Line):
+        device = line.input.device
         self.x = torch.zeros(line.input.shape, dtype=line.input.dtype, device=device)
         self.graph = torch.cuda.CUDAGraph()
         # torch asks for a run beforehand, on another stream: libraries set themselves up in it.

@@ -41,6 +41,6 @@ def _part(graph: fx.Graph, made: fx.Node, at: int) -> fx.Node:
     return graph.call_function(operator.getitem, (made, at))
 
 
-def example(line: Line, device: torch.device) -> Tensor:
+def example(line: Line) -> Tensor:
     """An input of the line's kind."""
-    return torch.zeros(line.input.shape, dtype=line.input.dtype, device=device)
+    return torch.zeros(line.input.shape, dtype=line.input.dtype, device=line.input.device)

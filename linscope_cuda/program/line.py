@@ -116,7 +116,7 @@ def flattened(input: Value, steps: Sequence[Step], value: Value) -> Line:
     """The line that ends with one of its values, as (1, entries)."""
     shape = (1, torch.Size(value.shape).numel())
     numbers = [v.number for s in steps for v in s.outputs if v is not None]
-    flat = Value(max([input.number, *numbers]) + 1, shape, value.dtype)
+    flat = Value(max([input.number, *numbers]) + 1, shape, value.dtype, value.device)
     end = Step(torch.ops.aten.reshape.default, (value, list(shape)), {}, (flat,))
     return Line(input, [*steps, end], flat)
 

@@ -17,7 +17,7 @@ from .line import Line
 from .live import Live
 from .step import Step, Value, substituted
 from .views import ORDERS, RESHAPES, Untraceable
-from .writer import Writer, device_of, kind
+from .writer import Writer, kind
 
 aten = torch.ops.aten
 linscope = torch.ops.linscope
@@ -42,7 +42,7 @@ def linear_part(affine: Line) -> Line:
     """The program without what its steps add, F x of F x + r; what is made of a value has its
     number.
     """
-    writer, live = Writer(affine.size), Live(affine)
+    writer, live = Writer(affine), Live(affine)
     for step in affine.steps:
         apart = affine_of(step, live)
         if apart is None:
@@ -73,10 +73,8 @@ def offset(step: Step, live: Live) -> Tensor | None:
 
 
 def _at_zero(step: Step, live: Live) -> Tensor:
-    device = device_of([step])
-
     def zero(v: Any) -> Any:
-        return torch.zeros(v.shape, dtype=v.dtype, device=device) if isinstance(v, Value) else v
+        return torch.zeros(v.shape, dtype=v.dtype, device=v.device) if isinstance(v, Value) else v
 
     args, kwargs = substituted(step.args, zero), substituted(step.kwargs, zero)
     with torch.no_grad():
@@ -110,7 +108,7 @@ def _by_derivative(writer: Writer, step: Step, live: IsLive) -> Value:
     if any(v is not None for v in step.outputs if v is not step.output):
         raise Untraceable(f"{step.label or step.function} adds something to one of several results")
     try:
-        return writer.insert(pushed, *moving, *still, device=device_of([step]))[0]
+        return writer.insert(pushed, *moving, *still)[0]
     except (RuntimeError, NotImplementedError) as error:
         reason = str(error).partition("\n")[0]
         raise Untraceable(
@@ -192,7 +190,7 @@ def _sum_offset(step: Step, live: Live) -> Tensor | None:
 
 
 def _pixel(v: Value) -> Value:
-    return Value(v.number, (1,) * len(v.shape), v.dtype)
+    return replace(v, shape=(1,) * len(v.shape))
 
 
 def _convolution_offset(step: Step, live: Live) -> Tensor | None:
@@ -211,13 +209,13 @@ def _batch_norm(writer: Writer, step: Step, live: IsLive) -> Value:
 def _channel_offset(step: Step, live: Live) -> Tensor:
     """c of a function that treats all pixels of a channel alike."""
     x = step.args[0]
-    pixel = Value(x.number, (1, x.shape[1], *[1] * (len(x.shape) - 2)), x.dtype)
+    pixel = replace(x, shape=(1, x.shape[1], *[1] * (len(x.shape) - 2)))
     return _at_zero(replace(step, args=(pixel, *step.args[1:])), live)
 
 
 def _gate_offset(step: Step, live: Live) -> Tensor:
     shift, x = step.args[2], step.args[0]
-    return torch.full((), shift, dtype=x.dtype, device=device_of([step]))
+    return torch.full((), shift, dtype=x.dtype, device=x.device)
 
 
 def _product_sum(product: Any = None) -> Affine:

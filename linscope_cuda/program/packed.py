@@ -30,7 +30,7 @@ def packed(line: Line) -> Line:
 
     Such a convolution has weights of its own, and rounds otherwise.
     """
-    writer = Writer(line.size)
+    writer = Writer(line)
     for step in line.steps:
         blocks = _blocks(step)
         if blocks is None:

@@ -119,7 +119,8 @@ class _Reader:
         if not isinstance(given, list) or len(given) != 2:
             raise ValueError(f"{what} gives {given!r:.60}, and [shape, dtype] is wanted")
         shape = sizes(f"the shape of {what}", given[0])
-        self.values.append(Value(len(self.values), shape, _named(what, "dtype", given[1])))
+        dtype = _named(what, "dtype", given[1])
+        self.values.append(Value(len(self.values), shape, dtype, self.device))
         return self.values[-1]
 
     def _argument(self, what: str, given: Any) -> Any:

@@ -23,7 +23,6 @@ from .packed import packed
 from .simplified import simplified
 from .table import table
 from .transposed import transposed
-from .writer import device_of
 
 
 class Program:
@@ -70,17 +69,17 @@ class Program:
         self._single, self._several = None, {}
         self._run = partial(compiled, **options)
 
-    def capture(self, samples: int, device: torch.device) -> None:
+    def capture(self, samples: int) -> None:
         """Runs batches of so many samples as a CUDA graph from now on.
 
-        >>> op.program.linear.capture(8, op.device)
+        >>> op.program.linear.capture(8)
         """
         if samples == 1:
-            self._single = CudaGraph(self._one, device)
+            self._single = CudaGraph(self._one)
             return
         start = self.line.input
-        x = torch.zeros(samples, *start.shape[1:], dtype=start.dtype, device=device)
-        self._keep(samples, CudaGraph(simplified(batched(self._one, x)[0]), device))
+        x = torch.zeros(samples, *start.shape[1:], dtype=start.dtype, device=start.device)
+        self._keep(samples, CudaGraph(simplified(batched(self._one, x)[0])))
 
     @cached_property
     def _one(self) -> Line:
@@ -117,7 +116,7 @@ class Program:
 
         >>> torch.export.save(op.program.linear.export(), "filter.pt2")
         """
-        return torch.export.export(self.to_fx(), (example(self._one, device_of(self._one.steps)),))
+        return torch.export.export(self.to_fx(), (example(self._one),))
 
     @property
     def nbytes(self) -> int:

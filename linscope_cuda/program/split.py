@@ -18,7 +18,7 @@ from .line import Line
 from .live import Live
 from .simplified import simplified
 from .step import Step, Value
-from .writer import Writer, device_of, kind
+from .writer import Writer, kind
 
 aten = torch.ops.aten
 
@@ -47,19 +47,18 @@ def split(line: Line) -> Split:
     numbers = {s.output.number for s in cut}
     if not cut:
         return Split(line, None, None)
-    device = device_of(line.steps)
 
     def without(v: Any) -> Any:
-        return _zero(v, device) if isinstance(v, Value) and v.number in numbers else v
+        return _zero(v) if isinstance(v, Value) and v.number in numbers else v
 
     steps = [s.of(without) for s in line.steps]
-    writer = Writer(line.size)
+    writer = Writer(line)
     writer.steps += steps
     y = line.output
     if y.number in numbers:  # nothing goes past them
         y = writer.emit(aten.mul.Tensor, y, 0.0, like=kind(y))
     local = writer.line(line.input, y)
-    return Split(local, _taken(line, steps, cut), _given(line, cut, device))
+    return Split(local, _taken(line, steps, cut), _given(line, cut))
 
 
 def _is_global(step: Step) -> bool:
@@ -74,8 +73,8 @@ def _is_global(step: Step) -> bool:
     return places <= reduced and prod(x.shape[2:]) > 1
 
 
-def _zero(v: Value, device: torch.device) -> Tensor:
-    return torch.zeros((), dtype=v.dtype, device=device).expand(v.shape)
+def _zero(v: Value) -> Tensor:
+    return torch.zeros((), dtype=v.dtype, device=v.device).expand(v.shape)
 
 
 def _once(line: Line) -> Line:
@@ -97,7 +96,7 @@ def _once(line: Line) -> Line:
 
 def _taken(line: Line, steps: list[Step], cut: list[Step]) -> Line:
     """The numbers of x alone, without what comes of those before."""
-    writer = Writer(line.size)
+    writer = Writer(line)
     writer.steps += steps
     dtype = line.output.dtype
     flat = []
@@ -111,9 +110,9 @@ def _taken(line: Line, steps: list[Step], cut: list[Step]) -> Line:
     return writer.line(line.input, end)
 
 
-def _given(line: Line, cut: list[Step], device: torch.device) -> Line:
+def _given(line: Line, cut: list[Step]) -> Line:
     """The answer of the numbers, and of those that come of them, where x is zero."""
-    writer = Writer(line.size)
+    writer = Writer(line)
     counts = [prod(s.output.shape) for s in cut]
     start = writer.value((1, sum(counts)), line.output.dtype)
     known: set[int] = set()  # what depends on the numbers
@@ -122,7 +121,7 @@ def _given(line: Line, cut: list[Step], device: torch.device) -> Line:
 
     def here(v: Any) -> Any:
         dead = isinstance(v, Value) and live(v) and v.number not in known
-        return _zero(v, device) if dead else v
+        return _zero(v) if dead else v
 
     for step in line.steps:
         moves = any(isinstance(v, Value) and v.number in known for v in step.operands)

@@ -19,6 +19,7 @@ class Value:
     number: int
     shape: tuple[int, ...] = field(compare=False)
     dtype: torch.dtype = field(compare=False)
+    device: torch.device = field(compare=False)
 
     @property
     def nbytes(self) -> int:

@@ -49,6 +49,7 @@ class Tracer(TorchDispatchMode):
         self.steps: list[Step] = []
         self.given: list[Value] = []  # the inputs
         self.count = 0  # values so far
+        self.device = torch.device("cpu")  # of the inputs
         self.label, self.call = "", -1  # of the steps to come
         self.paused = False
         self.storages: dict[int, Storage] = {}
@@ -58,6 +59,7 @@ class Tracer(TorchDispatchMode):
 
     def input(self, x: Tensor) -> Tensor:
         """x as what everything depends on."""
+        self.device = x.device
         self.given.append(self._value(tuple(x.shape), x.dtype))
         self.assign(x, self.given[-1])
         return x
@@ -119,7 +121,7 @@ class Tracer(TorchDispatchMode):
 
     def _value(self, shape: tuple[int, ...], dtype: torch.dtype) -> Value:
         self.count += 1
-        return Value(self.count - 1, shape, dtype)
+        return Value(self.count - 1, shape, dtype, self.device)
 
     # ---- Operators ----
 

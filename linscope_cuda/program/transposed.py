@@ -17,7 +17,7 @@ from .line import Line
 from .live import Live
 from .step import Step, Value, leaves, substituted
 from .transpositions import RULES
-from .writer import Writer, device_of, kind
+from .writer import Writer, kind
 
 aten = torch.ops.aten
 
@@ -41,9 +41,8 @@ class Transposition:
 
     def __init__(self, program: Line):
         self.source = program
-        self.writer = writer = Writer(program.size)
+        self.writer = writer = Writer(program)
         self.live = Live(program)
-        self.device = device_of(program.steps)
         self.meets: dict[int, Value] = {}
         start = self.meets[program.output.number] = writer.value(
             program.output.shape, program.output.dtype
@@ -60,7 +59,7 @@ class Transposition:
                 list(program.input.shape),
                 like=kind(program.input),
                 dtype=program.input.dtype,
-                device=self.device,
+                device=program.input.device,
             )
         self.line = writer.line(start, end)
 
@@ -104,14 +103,14 @@ class Transposition:
         def pull_back(dense: bool, *given: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
             values = {v.number: t for v, t in zip(constants, given[len(outputs) :], strict=True)}
             zeros = [
-                torch.zeros((), dtype=v.dtype, device=self.device).expand(v.shape) for v in inputs
+                torch.zeros((), dtype=v.dtype, device=v.device).expand(v.shape) for v in inputs
             ]
             at = [z.contiguous() for z in zeros] if dense else zeros
             return derivative.pull_back(partial(f, values), tuple(at), given[: len(outputs)])
 
         def inserted(dense: bool) -> list[Any]:
             given = (*asked, *constants)
-            return self.writer.insert(partial(pull_back, dense), *given, device=self.device)
+            return self.writer.insert(partial(pull_back, dense), *given)
 
         try:
             # Zeros without memory: what the derivative keeps of them takes none, either. Some

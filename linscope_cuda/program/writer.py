@@ -7,7 +7,6 @@ from dataclasses import replace
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from .line import Line
 from .step import Step, Value
@@ -21,12 +20,14 @@ Kind = tuple[Sequence[int], torch.dtype]  # of a value: its shape and dtype
 class Writer:
     """Steps in the making; the labels are those of the step of another line that is at work.
 
-    `count` is the number of the first value that is made: those of the other line stay its own.
+    Values are numbered from where those of the other line end, which stay its own, and lie on its
+    device.
     """
 
-    def __init__(self, count: int) -> None:
+    def __init__(self, line: Line) -> None:
         self.steps: list[Step] = []
-        self.count = count
+        self.count = line.size
+        self.device = line.input.device
         self.label, self.call = "", -1
 
     def at(self, step: Step) -> None:
@@ -35,7 +36,7 @@ class Writer:
 
     def value(self, shape: Iterable[int], dtype: torch.dtype) -> Value:
         self.count += 1
-        return Value(self.count - 1, tuple(shape), dtype)
+        return Value(self.count - 1, tuple(shape), dtype, self.device)
 
     def emit(self, function: Any, *args: Any, like: Kind, **kwargs: Any) -> Value:
         """A step of one result, of the shape and dtype `like`."""
@@ -66,12 +67,12 @@ class Writer:
             return x
         return self.emit(aten._to_copy.default, x, like=(x.shape, dtype), dtype=dtype)
 
-    def insert(self, f: Callable[..., Any], *inputs: Value, device: torch.device) -> list[Any]:
+    def insert(self, f: Callable[..., Any], *inputs: Value) -> list[Any]:
         """The steps of f(*inputs), found by running it on zeros: the values that it returns, None
         for what does not depend on any.
         """
         tracer = Tracer()
-        zeros = [torch.zeros(v.shape, dtype=v.dtype, device=device) for v in inputs]
+        zeros = [torch.zeros(v.shape, dtype=v.dtype, device=v.device) for v in inputs]
         with torch.no_grad(), tracer:
             made = f(*map(tracer.input, zeros))
         made = list(made) if isinstance(made, tuple | list) else [made]
@@ -97,9 +98,3 @@ class Writer:
 def kind(v: Value) -> Kind:
     """What a value is like."""
     return v.shape, v.dtype
-
-
-def device_of(steps: Iterable[Step], default: str = "cpu") -> torch.device:
-    """Where the constants of some steps lie."""
-    found = next((t for s in steps for t in s.operands if isinstance(t, Tensor)), None)
-    return torch.device(default) if found is None else found.device

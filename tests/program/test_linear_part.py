@@ -5,7 +5,8 @@ import torch
 import torch.nn.functional as F
 from lines import columns, traced
 
-from linscope_cuda.program.linear_part import AFFINE, LINEAR, linear_part, offset
+from linscope_cuda.program import Line, Step, Value
+from linscope_cuda.program.linear_part import AFFINE, LINEAR, _at_zero, linear_part, offset
 from linscope_cuda.program.live import Live
 from linscope_cuda.program.tracer import Tracer
 
@@ -445,3 +446,12 @@ def test_what_is_made_of_constants_alone_has_no_offset():
     assert [s.function for s in line.steps] == made
     assert [offset(s, live) for s in line.steps] == [None] * 3
     assert torch.equal(linear_part(line)(x), x * (VECTOR + 1))
+
+
+@pytest.mark.parametrize("number", [4.0, torch.tensor(4.0)])
+def test_an_offset_lies_where_its_step_is(number):
+    elsewhere = torch.device("meta")
+    x = Value(0, (1, 3, 4, 4), torch.float64, elsewhere)
+    y = Value(1, x.shape, x.dtype, elsewhere)
+    line = Line(x, [Step(aten.add.Tensor, (x, number), {}, (y,))], y)
+    assert _at_zero(line.steps[0], Live(line)).device == elsewhere

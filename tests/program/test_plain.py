@@ -1,6 +1,7 @@
 """Lines as plain data: functions of the list alone, arguments of their schemas alone."""
 
 import json
+from functools import partial
 
 import pytest
 import torch
@@ -13,6 +14,8 @@ from linscope_cuda.program.pure import FUNCTIONS, require_pure
 
 aten = torch.ops.aten
 CPU = torch.device("cpu")
+
+value = partial(Value, device=CPU)
 
 
 def test_no_function_of_the_list_writes_or_is_random():
@@ -32,16 +35,16 @@ def again(line):
 
 
 def test_arguments_of_every_kind():
-    x = Value(3, (2, 3), torch.float64)
-    y = Value(7, (2, 3), torch.complex128)
-    ends = Value(9, (2, 3), torch.float64)
+    x = value(3, (2, 3), torch.float64)
+    y = value(7, (2, 3), torch.complex128)
+    ends = value(9, (2, 3), torch.float64)
     keywords = {"dtype": torch.complex128, "layout": torch.strided, "device": CPU}
     keywords |= {"memory_format": torch.preserve_format}
     steps = [
         Step(aten._to_copy.default, (x,), keywords, (y,), "here", 4),
-        Step(aten.mul.Tensor, (y, 1 - 2j), {}, (z := Value(8, y.shape, y.dtype),)),
-        Step(aten.view_as_real.default, (z,), {}, (v := Value(11, (2, 3, 2), x.dtype),)),
-        Step(aten.select.int, (v, -1, 0), {}, (w := Value(12, (2, 3), x.dtype),)),
+        Step(aten.mul.Tensor, (y, 1 - 2j), {}, (z := value(8, y.shape, y.dtype),)),
+        Step(aten.view_as_real.default, (z,), {}, (v := value(11, (2, 3, 2), x.dtype),)),
+        Step(aten.select.int, (v, -1, 0), {}, (w := value(12, (2, 3), x.dtype),)),
         Step(aten.add.Tensor, (w, float("-inf")), {"alpha": 0.0}, (ends,)),
     ]
     line = again(Line(x, steps, ends))
@@ -82,8 +85,8 @@ def test_a_constant_without_strides_is_refused():
 
 def test_arguments_that_kernels_take_on_trust():
     """Each of these reads or writes beside its arguments, or leaves its result as it was found."""
-    x, c = Value(0, (1, 4, 6, 6), torch.float64), torch.ones(4)
-    z = Value(0, (1, 4), torch.complex128)
+    x, c = value(0, (1, 4, 6, 6), torch.float64), torch.ones(4)
+    z = value(0, (1, 4), torch.complex128)
     bad = [
         (aten.native_batch_norm.default, (x, c, c, c, c, True, 0.1, 1e-5)),
         (aten.native_batch_norm.default, (x, c, c, None, c, False, 0.1, 1e-5)),

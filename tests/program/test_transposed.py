@@ -1,5 +1,7 @@
 """Each function's transpose against its matrix, column by column."""
 
+from functools import partial
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -11,6 +13,8 @@ from linscope_cuda.program.linear_part import linear_part
 from linscope_cuda.program.tracer import Tracer
 from linscope_cuda.program.transposed import NoTranspose, transposed
 from linscope_cuda.program.transpositions import RULES
+
+value = partial(Value, device=torch.device("cpu"))
 
 GENERATOR = torch.Generator().manual_seed(0)
 
@@ -258,8 +262,8 @@ HAND_MADE = {
 @pytest.mark.parametrize("function", HAND_MADE, ids=str)
 def test_shapes_in_a_line_that_is_made_by_hand(function):
     args, before, after = HAND_MADE[function]
-    x = Value(0, before, torch.float64)
-    y = Value(1, after, torch.float64)
+    x = value(0, before, torch.float64)
+    y = value(1, after, torch.float64)
     line = Line(x, [Step(function, (x, *args), {}, (y,))], y)
     want = columns(lambda e: function(e, *args), before)
     assert torch.equal(columns(line, before), want)

@@ -1,0 +1,111 @@
+"""Every scope call of six networks on a GPU, as a share of what a copy of as many bytes takes."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable
+
+import torch
+
+from .scope_calls import ScopeCall, runs, scope_calls
+
+BATCHES = (1, 2, 9, 65)
+DTYPES = (torch.float32, torch.bfloat16)
+SMALL = 2  # calls of each kind in the quick run
+TOGETHER = 2e-3  # seconds of work in a CUDA graph, so that its start does not count
+
+
+def run(device: torch.device, quick: bool = False) -> list[dict]:
+    """A row per call, operator, batch, dtype and format: its microseconds, and the time of a copy
+    that moves as many bytes over its own.
+
+    Pointwise scopes take elements in the order of memory: they know no formats.
+    """
+    if device.type != "cuda":
+        return [{"calls": "are measured on a GPU: --device cuda"}]
+    calls = scope_calls()
+    if quick:
+        calls = _some(calls)
+    copies = Copies(device)
+    rows = []
+    for call, network in calls.items():
+        for dtype in DTYPES:
+            for batch in BATCHES[:2] if quick else BATCHES:
+                for last in (False, True) if call.kind in ("pool", "norm") else (False,):
+                    rows += _rows(call, network, batch, dtype, last, copies)
+    return rows
+
+
+def _some(calls: dict[ScopeCall, str]) -> dict[ScopeCall, str]:
+    kinds = {call.kind for call in calls}
+    return {
+        call: network
+        for kind in kinds
+        for call, network in [i for i in calls.items() if i[0].kind == kind][:SMALL]
+    }
+
+
+def _rows(
+    call: ScopeCall, network: str, batch: int, dtype: torch.dtype, last: bool, copies: Copies
+) -> list[dict]:
+    generator = torch.Generator(copies.device).manual_seed(0)
+    x = torch.randn(batch, *call.shape, generator=generator, device=copies.device).to(
+        dtype, memory_format=torch.channels_last if last else torch.contiguous_format
+    )
+    rows = []
+    for operator, work, moved in runs(call, x):
+        seconds = seconds_of(work, copies.expected(moved))
+        rows.append(
+            {
+                "network": network,
+                "call": str(call),
+                "operator": operator,
+                "batch": batch,
+                "dtype": str(dtype).removeprefix("torch."),
+                "format": "channels_last" if last else "contiguous",
+                "MB": moved / 1e6,
+                "us": 1e6 * seconds,
+                "of a copy": copies(moved) / seconds,
+            }
+        )
+    return rows
+
+
+class Copies:
+    """Seconds of a copy on the device that reads and writes so many bytes in all."""
+
+    def __init__(self, device: torch.device):
+        self.device = device
+        self.known: dict[int, float] = {}
+
+    def __call__(self, moved: int) -> float:
+        half = max(1, moved // 2)
+        if half not in self.known:
+            source = torch.randint(256, (half,), dtype=torch.uint8, device=self.device)
+            target = torch.empty_like(source)
+            self.known[half] = seconds_of(lambda: target.copy_(source), self.expected(moved))
+        return self.known[half]
+
+    @staticmethod
+    def expected(moved: int) -> float:
+        return 2e-6 + moved / 2e12
+
+
+def seconds_of(work: Callable[[], object], expected: float, rounds: int = 9) -> float:
+    """The median time of one call in a CUDA graph of many."""
+    calls = max(1, min(200, round(TOGETHER / expected)))
+    work()
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        for _ in range(calls):
+            work()
+    graph.replay()
+    taken = []
+    for _ in range(rounds):
+        begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+        begin.record()
+        graph.replay()
+        end.record()
+        end.synchronize()
+        taken.append(begin.elapsed_time(end) / 1e3 / calls)
+    return statistics.median(taken)
