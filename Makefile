@@ -7,7 +7,7 @@
 
 PYTHON ?= python3
 VENV ?= .venv
-TORCH ?= torch>=2.13
+TORCH ?= torch>=2.11
 TESTS ?= tests
 EXTRAS ?= test
 OUT ?= tour

@@ -17,7 +17,7 @@ try:
     import torch
 except ImportError:
     sys.exit(
-        "linscope_cuda: torch is not installed; install it first (pip install 'torch>=2.13') "
+        "linscope_cuda: torch is not installed; install it first (pip install 'torch>=2.11') "
         "and build with pip install --no-build-isolation ."
     )
 
@@ -52,6 +52,15 @@ def cuda_home():
     return None if missing else home
 
 
+def architectures_of(home):
+    """From Turing to Blackwell as far as the toolkit goes, and PTX for those that come after."""
+    nvcc = os.path.join(home, "bin", "nvcc")
+    said = subprocess.run([nvcc, "--list-gpu-arch"], capture_output=True, text=True).stdout
+    known = set(re.findall(r"compute_(\d+)", said))
+    wanted = [a for a in ("75", "80", "86", "90", "100", "120") if a in known] or ["80"]
+    return ";".join(f"{a[:-1]}.{a[-1]}" for a in wanted) + "+PTX"
+
+
 def vector_flags():
     """What lets the CPU's loops become vector code; no flag here changes a value.
 
@@ -61,6 +70,15 @@ def vector_flags():
     x86 = platform.machine() in ("x86_64", "AMD64")
     vectors = ["-fopenmp-simd", "-fno-trapping-math", "-fno-math-errno"]
     return [*vectors, "-march=x86-64-v3"] if x86 else vectors
+
+
+def stable_abi():
+    """libtorch's stable interface of the oldest torch that what is built here runs with: this one,
+    but none newer than what is asked of it.
+    """
+    major, minor = map(int, torch.__version__.split(".")[:2])
+    major, minor = min((major, minor), (2, 12))
+    return f"0x{major:02x}{minor:02x}000000000000"
 
 
 def has_compiler():
@@ -75,10 +93,10 @@ def extensions():
     import pybind11
     from torch.utils.cpp_extension import CppExtension, CUDAExtension
 
-    # torch cannot guess where there is no GPU.
-    architectures = os.environ.setdefault("TORCH_CUDA_ARCH_LIST", "7.5;8.0;8.6;9.0+PTX")
-    stable_abi = "-DTORCH_TARGET_VERSION=0x020b000000000000"  # torch 2.11
-    flags = ["-O3", "-std=c++20", stable_abi]
+    if home and not torch.cuda.is_available():  # otherwise torch takes those of the GPUs here
+        os.environ.setdefault("TORCH_CUDA_ARCH_LIST", architectures_of(home))
+    architectures = os.environ.get("TORCH_CUDA_ARCH_LIST", "those of the GPUs here")
+    flags = ["-O3", "-std=c++20", f"-DTORCH_TARGET_VERSION={stable_abi()}"]
     facts = [f'-DLINSCOPE_TORCH_VERSION="{torch.__version__}"']
     if home:
         facts += [

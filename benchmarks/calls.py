@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
+import math
 import statistics
+import sys
 from collections.abc import Callable
 
 import torch
@@ -12,7 +15,8 @@ from .scope_calls import ScopeCall, runs, scope_calls
 BATCHES = (1, 2, 9, 65)
 DTYPES = (torch.float32, torch.bfloat16)
 SMALL = 2  # calls of each kind in the quick run
-TOGETHER = 2e-3  # seconds of work in a CUDA graph, so that its start does not count
+TOGETHER = 5e-4  # seconds of work in a CUDA graph, so that its start does not count
+STEPS = 2  # sizes of copies to a doubling
 
 
 def run(device: torch.device, quick: bool = False) -> list[dict]:
@@ -29,6 +33,7 @@ def run(device: torch.device, quick: bool = False) -> list[dict]:
     copies = Copies(device)
     rows = []
     for call, network in calls.items():
+        print(f"benchmarks: {network}, {call.kind} {call}", file=sys.stderr)
         for dtype in DTYPES:
             for batch in BATCHES[:2] if quick else BATCHES:
                 for last in (False, True) if call.kind in ("pool", "norm") else (False,):
@@ -72,18 +77,27 @@ def _rows(
 
 
 class Copies:
-    """Seconds of a copy on the device that reads and writes so many bytes in all."""
+    """Seconds of a copy on the device that reads and writes so many bytes in all, by those of some
+    sizes.
+    """
 
     def __init__(self, device: torch.device):
         self.device = device
         self.known: dict[int, float] = {}
 
     def __call__(self, moved: int) -> float:
-        half = max(1, moved // 2)
+        place = STEPS * math.log2(max(2, moved))
+        low, high = (
+            self._of(2 ** (step / STEPS)) for step in (math.floor(place), math.ceil(place))
+        )
+        return low + (high - low) * (place % 1)
+
+    def _of(self, moved: float) -> float:
+        half = round(moved / 2)
         if half not in self.known:
             source = torch.randint(256, (half,), dtype=torch.uint8, device=self.device)
             target = torch.empty_like(source)
-            self.known[half] = seconds_of(lambda: target.copy_(source), self.expected(moved))
+            self.known[half] = seconds_of(lambda: target.copy_(source), self.expected(half))
         return self.known[half]
 
     @staticmethod
@@ -91,21 +105,24 @@ class Copies:
         return 2e-6 + moved / 2e12
 
 
-def seconds_of(work: Callable[[], object], expected: float, rounds: int = 9) -> float:
+def seconds_of(work: Callable[[], object], expected: float, rounds: int = 7) -> float:
     """The median time of one call in a CUDA graph of many."""
     calls = max(1, min(200, round(TOGETHER / expected)))
     work()
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
+    graph, stream = torch.cuda.CUDAGraph(), torch.cuda.Stream()
+    stream.wait_stream(torch.cuda.current_stream())
+    # Not torch.cuda.graph(), which collects garbage and gives all memory back each time.
+    with torch.cuda.stream(stream):
+        graph.capture_begin()
         for _ in range(calls):
             work()
+        graph.capture_end()
+    torch.cuda.current_stream().wait_stream(stream)
     graph.replay()
-    taken = []
-    for _ in range(rounds):
-        begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-        begin.record()
+    marks = [torch.cuda.Event(enable_timing=True) for _ in range(rounds + 1)]
+    for mark in marks:
+        mark.record()
         graph.replay()
-        end.record()
-        end.synchronize()
-        taken.append(begin.elapsed_time(end) / 1e3 / calls)
+    torch.cuda.synchronize()
+    taken = [a.elapsed_time(b) / 1e3 / calls for a, b in itertools.pairwise(marks)]
     return statistics.median(taken)

@@ -110,14 +110,12 @@ def runs(call: ScopeCall, x: Tensor) -> Iterator[Run]:
         yield of(
             "max_pool2d_scope",
             lambda: native.max_pool2d_scope(x, 1, *window, call.ceil_mode),
-            *(x[:1], y[1:], y, winners),  # of a probe only the winners are read
+            *(x, y, winners),
         )
         yield of(
             "max_pool2d_frozen",
             lambda: native.max_pool2d_frozen(x, winners, *window),
-            y,
-            y,
-            winners,
+            *(x, y, winners),
         )
         yield of(
             "max_pool2d_frozen_transpose",

@@ -115,14 +115,20 @@ class Way(NamedTuple):
     policy: str = "paper"
 
 
-def _interpreter(**options: Any) -> Callable[[nn.Module, Tensor, int], System]:
-    def make(model: nn.Module, x0: Tensor, probes: int) -> System:
+def _interpreter(**options: Any) -> Callable[[nn.Module, Tensor, int], ls.LinearInterpreter]:
+    def make(model: nn.Module, x0: Tensor, probes: int) -> ls.LinearInterpreter:
         op = ls.LinearInterpreter(model, x0, check=False, **options)
         op.max_batch = probes
         _ = op.residual
         return op
 
     return make
+
+
+def _graph(model: nn.Module, x0: Tensor, probes: int) -> System:
+    op = _interpreter()(model, x0, probes)
+    op.capture(probes)
+    return op
 
 
 def _jax(model: nn.Module, x0: Tensor, probes: int) -> System:
@@ -132,9 +138,11 @@ def _jax(model: nn.Module, x0: Tensor, probes: int) -> System:
 
 
 COMPILED = "doubled batch, torch.compile"
+GRAPH = "tape, CUDA graph"
 
 WAYS = {
     "tape": Way(_interpreter()),
+    GRAPH: Way(_graph),
     "doubled batch": Way(_interpreter(storage="none")),
     "doubled batch, eager torch": Way(lambda model, x0, _: Doubled(model, x0)),
     COMPILED: Way(lambda model, x0, _: Doubled(model, x0, compiled=True)),
@@ -150,6 +158,10 @@ WAYS = {
 
 
 def applies(way: str, model: nn.Module) -> bool:
-    """The tape by Taylor is the tape itself where the network is piecewise linear."""
+    """CUDA graphs are a GPU's; the tape by Taylor is the tape itself where the network is piecewise
+    linear.
+    """
+    if way == GRAPH:
+        return next(model.parameters()).is_cuda
     smooth = (nn.InstanceNorm2d, nn.Tanh, nn.SiLU, nn.Sigmoid)
     return way != "tape of Taylor" or any(isinstance(m, smooth) for m in model.modules())

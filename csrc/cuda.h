@@ -19,9 +19,16 @@ struct CudaGuard {
   cudaStream_t stream;
 
   explicit CudaGuard(const Tensor& x)
-      : device(x.get_device_index()),
-        index(x.get_device_index()),
-        stream(current_stream(index)) {}
+      : device(x.get_device_index()), index(x.get_device_index()), stream(current_stream(index)) {}
+
+  // Memory for as long as the launches on the stream take.
+  template <typename T>
+  Tensor scratch(int64_t size) const {
+    using torch::headeronly::DeviceType;
+    const torch::stable::Device here(DeviceType::CUDA, static_cast<int32_t>(index));
+    const ScalarType dtype = std::is_same_v<T, double> ? ScalarType::Double : ScalarType::Float;
+    return torch::stable::empty({size}, dtype, std::nullopt, here);
+  }
 
  private:
   static cudaStream_t current_stream(int index) {

@@ -2,68 +2,52 @@
 // dtype.
 #pragma once
 
-#include "launch.h"
-#include "scopes.h"
+#include "pointwise.cuh"
 
 namespace linscope {
 
-// VEC neighbours of the references per step. Probe p of the element at `at` lies p * references *
-// sample_size further.
-template <int VEC, typename F>
-__device__ __forceinline__ void for_references(const BatchShape& shape, const F& f) {
-  const int64_t items = shape.references * shape.sample_size / VEC;
-  const int64_t step = static_cast<int64_t>(gridDim.x) * blockDim.x;
-  for (int64_t item = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x; item < items;
-       item += step) {
-    f(item * VEC);
-  }
-}
-
-template <typename Gate, typename T, int VEC>
-__global__ void __launch_bounds__(kBlock, kResident)
-    gate_scope_kernel(BatchShape shape, const T* __restrict__ x, T* __restrict__ y,
-                      T* __restrict__ gate) {
-  using wide = wide_t<T>;
-  const int64_t stride = shape.references * shape.sample_size,
-                end = shape.samples * shape.sample_size;
-  for_references<VEC>(shape, [&](int64_t at) {
-    Pack<T, VEC> in = load<VEC>(x + at), out, a;
-#pragma unroll
-    for (int k = 0; k < VEC; ++k) {
-      const wide value = widen(in.v[k]);
-      narrow(Gate::value(value), out.v[k]);
-      narrow(Gate::gate(value), a.v[k]);
-    }
-    store(y + at, out);
-    store(gate + at, a);
-    for (int64_t i = at + stride; i < end; i += stride) {
-      in = load<VEC>(x + i);
-#pragma unroll
-      for (int k = 0; k < VEC; ++k)
-        narrow(widen(a.v[k]) * widen(in.v[k]) + wide(Gate::shift), out.v[k]);
-      store(y + i, out);
-    }
-  });
-}
-
 // y = gate x + shift; with shift 0 also the transpose.
 template <typename T, int VEC>
-__global__ void __launch_bounds__(kBlock, kResident)
-    gate_frozen_kernel(BatchShape shape, const T* __restrict__ x, const T* __restrict__ gate,
-                       wide_t<T> shift, T* __restrict__ y) {
-  const int64_t stride = shape.references * shape.sample_size,
-                end = shape.samples * shape.sample_size;
-  for_references<VEC>(shape, [&](int64_t at) {
-    const Pack<T, VEC> a = load<VEC>(gate + at);
-    for (int64_t i = at; i < end; i += stride) {
-      const Pack<T, VEC> in = load<VEC>(x + i);
-      Pack<T, VEC> out;
+struct FrozenGate {
+  using Decision = Loaded<T, VEC>;
+  static constexpr int packs = kPacks / 2;  // each with one of the gate
+
+  const T* gate;
+  wide_t<T> shift;
+  int64_t sample_size;
+
+  __device__ __forceinline__ Decision decision(int64_t, int64_t row, int64_t at) const {
+    return load<VEC>(gate + row * sample_size + at);
+  }
+
+  __device__ __forceinline__ Pack<T, VEC> apply(const Pack<T, VEC>& a, Pack<T, VEC> pack) const {
 #pragma unroll
-      for (int k = 0; k < VEC; ++k) narrow(widen(a.v[k]) * widen(in.v[k]) + shift, out.v[k]);
-      store(y + i, out);
+    for (int k = 0; k < VEC; ++k) narrow(widen(a.v[k]) * widen(pack.v[k]) + shift, pack.v[k]);
+    return pack;
+  }
+};
+
+template <typename Gate, typename T, int VEC>
+struct ScopedGate : FrozenGate<T, VEC> {
+  using Decision = Pack<T, VEC>;
+
+  T* kept;
+
+  __device__ __forceinline__ Decision decide(const Pack<T, VEC>& x0, Pack<T, VEC>& y0) const {
+    Decision a;
+#pragma unroll
+    for (int k = 0; k < VEC; ++k) {
+      const wide_t<T> value = widen(x0.v[k]);
+      narrow(Gate::value(value), y0.v[k]);
+      narrow(Gate::gate(value), a.v[k]);
     }
-  });
-}
+    return a;
+  }
+
+  __device__ __forceinline__ void keep(const Place& place, const Decision& a) const {
+    if (place.inside) store(kept + place.row * this->sample_size + place.at, a);
+  }
+};
 
 // Full derivative: x0 moves its own output by h'(x0) and every probe's output by A'(x0) x1.
 template <typename Gate, typename T, int VEC>
@@ -73,64 +57,70 @@ __global__ void __launch_bounds__(kBlock, kResidentWithSums<T>)
   using wide = wide_t<T>;
   const int64_t stride = shape.references * shape.sample_size,
                 end = shape.samples * shape.sample_size;
-  for_references<VEC>(shape, [&](int64_t at) {
-    const Pack<T, VEC> x0 = load<VEC>(x + at), g0 = load<VEC>(grad_y + at);
-    wide through_gate[VEC] = {};
-    for (int64_t i = at + stride; i < end; i += stride) {
-      const Pack<T, VEC> probe = load<VEC>(x + i), g = load<VEC>(grad_y + i);
-      Pack<T, VEC> out;
-#pragma unroll
-      for (int k = 0; k < VEC; ++k) {
-        through_gate[k] += widen(probe.v[k]) * widen(g.v[k]);
-        narrow(Gate::gate(widen(x0.v[k])) * widen(g.v[k]), out.v[k]);
-      }
-      store(grad_x + i, out);
-    }
+  const int64_t at = (static_cast<int64_t>(blockIdx.x) * kBlock + threadIdx.x) * VEC;
+  if (at >= stride) return;
+  const Pack<T, VEC> x0 = load<VEC>(x + at), g0 = load<VEC>(grad_y + at);
+  wide through_gate[VEC] = {};
+  for (int64_t i = at + stride; i < end; i += stride) {
+    const Pack<T, VEC> probe = load<VEC>(x + i), g = load<VEC>(grad_y + i);
     Pack<T, VEC> out;
 #pragma unroll
     for (int k = 0; k < VEC; ++k) {
-      const wide value = widen(x0.v[k]);
-      narrow(Gate::value_slope(value) * widen(g0.v[k]) + Gate::gate_slope(value) * through_gate[k],
-             out.v[k]);
+      through_gate[k] += widen(probe.v[k]) * widen(g.v[k]);
+      narrow(Gate::gate(widen(x0.v[k])) * widen(g.v[k]), out.v[k]);
     }
-    store(grad_x + at, out);
-  });
+    store(grad_x + i, out);
+  }
+  Pack<T, VEC> out;
+#pragma unroll
+  for (int k = 0; k < VEC; ++k) {
+    const wide value = widen(x0.v[k]);
+    narrow(Gate::value_slope(value) * widen(g0.v[k]) + Gate::gate_slope(value) * through_gate[k],
+           out.v[k]);
+  }
+  store(grad_x + at, out);
 }
 
+// Calls f.operator()<VEC>() with the widest packs that lie in samples and addresses.
 template <typename T, typename F>
-void launch_gate(const BatchShape& shape, bool all_aligned, const F& f) {
-  constexpr int vec = widest<T>();
-  const int64_t elements = shape.references * shape.sample_size;
-  if (all_aligned && elements % vec == 0) {
-    f.template operator()<vec>(blocks_for(elements / vec));
-  } else {
-    f.template operator()<1>(blocks_for(elements));
-  }
+void dispatch_gate_width(const BatchShape& shape, std::initializer_list<const void*> addresses,
+                         const F& f) {
+  dispatch_width<T>(
+      [&]<int VEC>() {
+        return shape.sample_size % VEC == 0 && aligned(VEC * sizeof(T), addresses);
+      },
+      f);
 }
 
 template <typename Gate, typename T>
 void launch_gate_scope(const BatchShape& shape, const T* x, T* y, T* gate, cudaStream_t stream) {
-  launch_gate<T>(shape, aligned(x) && aligned(y) && aligned(gate), [&]<int vec>(unsigned blocks) {
-    launch(gate_scope_kernel<Gate, T, vec>, blocks, kBlock, 0, stream, shape, x, y, gate);
-  });
+  const auto run = [&]<int VEC>() {
+    const wide_t<T> shift(Gate::shift);
+    const ScopedGate<Gate, T, VEC> op{{gate, shift, shape.sample_size}, gate};
+    launch_scope<VEC>(op, shape, x, y, stream);
+  };
+  dispatch_gate_width<T>(shape, {x, y, gate}, run);
 }
 
 template <typename T>
 void launch_gate_frozen(const BatchShape& shape, const T* x, const T* gate, double shift, T* y,
                         cudaStream_t stream) {
-  launch_gate<T>(shape, aligned(x) && aligned(y) && aligned(gate), [&]<int vec>(unsigned blocks) {
-    launch(gate_frozen_kernel<T, vec>, blocks, kBlock, 0, stream, shape, x, gate, shift, y);
-  });
+  const auto run = [&]<int VEC>() {
+    const FrozenGate<T, VEC> op{gate, static_cast<wide_t<T>>(shift), shape.sample_size};
+    launch_frozen<VEC>(op, shape, x, y, stream);
+  };
+  dispatch_gate_width<T>(shape, {x, gate, y}, run);
 }
 
 template <typename Gate, typename T>
 void launch_gate_scope_backward(const BatchShape& shape, const T* grad_y, const T* x, T* grad_x,
                                 cudaStream_t stream) {
-  launch_gate<T>(shape, aligned(grad_y) && aligned(x) && aligned(grad_x),
-                 [&]<int vec>(unsigned blocks) {
-                   launch(gate_scope_backward_kernel<Gate, T, vec>, blocks, kBlock, 0, stream,
-                          shape, grad_y, x, grad_x);
-                 });
+  const auto run = [&]<int VEC>() {
+    const int64_t packs = shape.references * shape.sample_size / VEC;
+    launch(gate_scope_backward_kernel<Gate, T, VEC>, blocks_for(packs), kBlock, 0, stream, shape,
+           grad_y, x, grad_x);
+  };
+  dispatch_gate_width<T>(shape, {grad_y, x, grad_x}, run);
 }
 
 }  // namespace linscope

@@ -139,10 +139,10 @@ struct Cpu {
         const T *g = grad_y + shape.base(s, channel), *in = x + shape.base(s, channel);
         T* out = grad_x + shape.base(s, channel);
         for_pixels(shape, lanes, [&](int64_t lane, int64_t i) {
-          out[i] = static_cast<T>(
-              s == r ? sums[lane].reference(widen(g[i]), normalize[lane].apply(widen(in[i])),
-                                            scale[lane], static_cast<wide>(shape.area))
-                     : scale[lane] * widen(g[i]));
+          const wide through = s == r ? sums[lane].through_x0(normalize[lane].apply(widen(in[i])),
+                                                              static_cast<wide>(shape.area))
+                                      : wide(0);
+          out[i] = static_cast<T>(scale[lane] * (widen(g[i]) - through));
         });
       }
     });

@@ -16,8 +16,9 @@ struct Cuda {
     int shared_limit = 0;
     STD_CUDA_CHECK(cudaDeviceGetAttribute(&shared_limit, cudaDevAttrMaxSharedMemoryPerBlockOptin,
                                           guard.index));
+    const Tensor workspace = guard.scratch<wide>(instance_norm_scope_workspace<wide>(shape));
     launch_instance_norm_scope(shape, native(x), weight, bias, eps, native(y), mean, rstd,
-                               shared_limit, guard.stream);
+                               workspace.mutable_data_ptr<wide>(), shared_limit, guard.stream);
     STD_CUDA_KERNEL_LAUNCH_CHECK();
   }
 
@@ -33,8 +34,10 @@ struct Cuda {
                                            const wide* mean, const wide* rstd, const wide* weight,
                                            T* grad_x, wide* sum_g, wide* sum_gx,
                                            const Guard& guard) {
+    const Tensor workspace = guard.scratch<wide>(instance_norm_backward_workspace<wide>(shape));
     launch_instance_norm_scope_backward(shape, native(grad_y), native(x), mean, rstd, weight,
-                                        native(grad_x), sum_g, sum_gx, guard.stream);
+                                        native(grad_x), sum_g, sum_gx,
+                                        workspace.mutable_data_ptr<wide>(), guard.stream);
     STD_CUDA_KERNEL_LAUNCH_CHECK();
   }
 };

@@ -42,6 +42,8 @@ void launch(void (*kernel)(P...), dim3 grid, dim3 block, size_t shared, cudaStre
 
 #include <algorithm>
 #include <cstdint>
+#include <initializer_list>
+#include <type_traits>
 
 namespace linscope {
 
@@ -56,9 +58,9 @@ constexpr unsigned kResident = 4;
 template <typename T>
 constexpr unsigned kResidentWithSums = sizeof(T) == 8 ? 2 : 3;
 
-// Enough blocks for `items` threads' work, within the grid's limits; kernels stride over the rest.
-inline unsigned blocks_for(int64_t items, int64_t limit = 1 << 20) {
-  return static_cast<unsigned>(std::min<int64_t>((items + kBlock - 1) / kBlock, limit));
+// A thread for each item. A grid takes 2^31 blocks: no tensor has so many elements.
+inline unsigned blocks_for(int64_t items) {
+  return static_cast<unsigned>((items + kBlock - 1) / kBlock);
 }
 
 template <typename T>
@@ -81,20 +83,52 @@ struct alignas(sizeof(T) * VEC) Pack {
   T v[VEC];
 };
 
+// The bytes of a pack as one number.
+template <size_t bytes>
+struct WordOf {};
+template <>
+struct WordOf<16> {
+  using type = uint4;
+};
+template <>
+struct WordOf<8> {
+  using type = uint2;
+};
+template <>
+struct WordOf<4> {
+  using type = uint32_t;
+};
+template <>
+struct WordOf<2> {
+  using type = uint16_t;
+};
+template <>
+struct WordOf<1> {
+  using type = uint8_t;
+};
+
+// A pack on its way: until it is used as a pack, nvcc does not take it apart, which would take
+// twice the registers for elements of two bytes.
+template <typename T, int VEC>
+struct Loaded {
+  typename WordOf<sizeof(T) * VEC>::type word;
+
+  __device__ __forceinline__ operator Pack<T, VEC>() const {
+    return __builtin_bit_cast(Pack<T, VEC>, word);
+  }
+};
+
 template <int VEC, typename T>
-__device__ __forceinline__ Pack<T, VEC> load(const T* p) {
-  return *reinterpret_cast<const Pack<T, VEC>*>(p);
+__device__ __forceinline__ Loaded<T, VEC> load(const T* p) {
+  return {*reinterpret_cast<const typename WordOf<sizeof(T) * VEC>::type*>(p)};
 }
 
-// To global memory. Told to copy a struct there, nvcc takes it apart, and in unrolled loops does
-// not always put it together again: it stored one element at a time.
+// To global memory. An assignment nvcc takes apart, and in unrolled loops does not always put
+// together again: it stored one element at a time.
 template <typename T, int VEC>
 __device__ __forceinline__ void store(T* p, const Pack<T, VEC>& pack) {
-  if constexpr (sizeof(pack) == sizeof(uint4)) {
-    __stwb(reinterpret_cast<uint4*>(p), __builtin_bit_cast(uint4, pack));
-  } else {
-    *reinterpret_cast<Pack<T, VEC>*>(p) = pack;
-  }
+  using word_t = typename WordOf<sizeof(pack)>::type;
+  __stwb(reinterpret_cast<word_t*>(p), __builtin_bit_cast(word_t, pack));
 }
 
 template <typename T, int VEC>
@@ -102,11 +136,22 @@ __device__ __forceinline__ void store_shared(T* p, const Pack<T, VEC>& pack) {
   *reinterpret_cast<Pack<T, VEC>*>(p) = pack;
 }
 
-template <typename T>
-constexpr int widest() {
-  return 16 / static_cast<int>(sizeof(T));
+inline bool aligned(size_t bytes, std::initializer_list<const void*> addresses) {
+  return std::all_of(addresses.begin(), addresses.end(),
+                     [&](const void* p) { return reinterpret_cast<uintptr_t>(p) % bytes == 0; });
 }
 
-inline bool aligned(const void* p) { return reinterpret_cast<uintptr_t>(p) % 16 == 0; }
+// Calls f.operator()<VEC>() for the widest pack of at most 16 bytes that
+// `fits.operator()<VEC>()`; one element always does.
+template <typename T, int VEC = 16 / sizeof(T), typename Fits, typename F>
+void dispatch_width(const Fits& fits, const F& f) {
+  if constexpr (VEC == 1) {
+    f.template operator()<1>();
+  } else if (fits.template operator()<VEC>()) {
+    f.template operator()<VEC>();
+  } else {
+    dispatch_width<T, VEC / 2>(fits, f);
+  }
+}
 
 }  // namespace linscope

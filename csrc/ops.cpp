@@ -14,45 +14,41 @@
 
 STABLE_TORCH_LIBRARY(linscope, m) {
   // Shapes without data, derivatives and batching are registered from Python.
-  m.def(
-      "relu_scope(Tensor x, SymInt references, float negative_slope, bool channels_last) -> "
+  const auto def = [&m](const char* schema) {
+#if TORCH_FEATURE_VERSION >= TORCH_VERSION_2_12_0
+    m.def(schema, {at::Tag::pt2_compliant_tag});
+#else
+    m.def(schema);
+#endif
+  };
+  def("relu_scope(Tensor x, SymInt references, float negative_slope, bool channels_last) -> "
       "(Tensor, Tensor)");
-  m.def(
-      "relu_frozen(Tensor x, Tensor decision, float negative_slope, bool channels_last) -> Tensor");
-  m.def(
-      "relu_frozen_(Tensor(a!) x, Tensor decision, float negative_slope, bool channels_last) -> "
+  def("relu_frozen(Tensor x, Tensor decision, float negative_slope, bool channels_last) -> Tensor");
+  def("relu_frozen_(Tensor(a!) x, Tensor decision, float negative_slope, bool channels_last) -> "
       "()");
 
-  m.def(
-      "clamp_scope(Tensor x, SymInt references, float min, float max, bool channels_last) -> "
+  def("clamp_scope(Tensor x, SymInt references, float min, float max, bool channels_last) -> "
       "(Tensor, Tensor)");
-  m.def(
-      "clamp_frozen(Tensor x, Tensor decision, float min, float max, bool channels_last) -> "
+  def("clamp_frozen(Tensor x, Tensor decision, float min, float max, bool channels_last) -> "
       "Tensor");
-  m.def(
-      "clamp_frozen_(Tensor(a!) x, Tensor decision, float min, float max, bool channels_last) -> "
+  def("clamp_frozen_(Tensor(a!) x, Tensor decision, float min, float max, bool channels_last) -> "
       "()");
 
-  m.def("gate_scope(Tensor x, SymInt references, int kind) -> (Tensor, Tensor)");
-  m.def("gate_frozen(Tensor x, Tensor gate, float shift) -> Tensor");
-  m.def("gate_scope_backward(Tensor grad_y, Tensor x, SymInt references, int kind) -> Tensor");
+  def("gate_scope(Tensor x, SymInt references, int kind) -> (Tensor, Tensor)");
+  def("gate_frozen(Tensor x, Tensor gate, float shift) -> Tensor");
+  def("gate_scope_backward(Tensor grad_y, Tensor x, SymInt references, int kind) -> Tensor");
 
-  m.def(
-      "max_pool2d_scope(Tensor x, SymInt references, int[] kernel, int[] stride, int[] padding, "
+  def("max_pool2d_scope(Tensor x, SymInt references, int[] kernel, int[] stride, int[] padding, "
       "int[] dilation, bool ceil_mode) -> (Tensor, Tensor)");
-  m.def(
-      "max_pool2d_frozen(Tensor x, Tensor decision, int[] kernel, int[] stride, int[] padding, "
+  def("max_pool2d_frozen(Tensor x, Tensor decision, int[] kernel, int[] stride, int[] padding, "
       "int[] dilation) -> Tensor");
-  m.def(
-      "max_pool2d_frozen_transpose(Tensor u, Tensor decision, SymInt[] size, int[] kernel, int[] "
+  def("max_pool2d_frozen_transpose(Tensor u, Tensor decision, SymInt[] size, int[] kernel, int[] "
       "stride, int[] padding, int[] dilation) -> Tensor");
 
-  m.def(
-      "instance_norm_scope(Tensor x, SymInt references, Tensor? weight, Tensor? bias, float eps) "
+  def("instance_norm_scope(Tensor x, SymInt references, Tensor? weight, Tensor? bias, float eps) "
       "-> (Tensor, Tensor, Tensor)");
-  m.def("instance_norm_frozen(Tensor x, Tensor? mean, Tensor scale, Tensor? shift) -> Tensor");
-  m.def(
-      "instance_norm_scope_backward(Tensor grad_y, Tensor x, Tensor mean, Tensor rstd, Tensor? "
+  def("instance_norm_frozen(Tensor x, Tensor? mean, Tensor scale, Tensor? shift) -> Tensor");
+  def("instance_norm_scope_backward(Tensor grad_y, Tensor x, Tensor mean, Tensor rstd, Tensor? "
       "weight) -> (Tensor, Tensor, Tensor)");
 }
 

@@ -5,12 +5,11 @@
 
 #include <type_traits>
 
-#include "launch.h"
-#include "scopes.h"
+#include "pointwise.cuh"
 
 namespace linscope {
 
-// How VEC elements of a thread lie in the packed row: either several lanes share a byte, or a
+// How the pieces of VEC elements lie in the packed row: either several lanes share a byte, or a
 // thread has whole bytes.
 template <int bits, int VEC>
 struct Packing {
@@ -20,112 +19,86 @@ struct Packing {
   static_assert(bytes <= 2, "a thread holds at most two bytes of decisions");
 };
 
-// One thread: VEC neighbours of one reference, then the same place in each of its probes, so that
-// x0 is read once.
-template <typename Unit, typename T, int VEC>
-__global__ void __launch_bounds__(kBlock, kResident)
-    piecewise_scope_kernel(Unit unit, PackedShape shape, const T* __restrict__ x, T* __restrict__ y,
-                           uint8_t* __restrict__ decision) {
+template <typename Unit, typename T, int VEC, typename Bytes>
+struct Piecewise {
   using P = Packing<Unit::bits, VEC>;
-  const int64_t row_items = shape.row_bytes * P::lanes / P::bytes;
-  const int64_t step = static_cast<int64_t>(gridDim.x) * blockDim.x;
-  const unsigned lane = threadIdx.x % 32;
-  for (int64_t r = blockIdx.y; r < shape.references; r += gridDim.y) {
-    // A warp goes on while any of its lanes has work: all of them meet in the shuffles.
-    const int64_t start = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x - lane;
-    for (int64_t first = start; first < row_items; first += step) {
-      const int64_t item = first + lane, i = item * VEC;
-      unsigned pieces = 0;
-      if (i < shape.sample_size) {
-        Pack<T, VEC> pack = load<VEC>(x + r * shape.sample_size + i);
-#pragma unroll
-        for (int k = 0; k < VEC; ++k) {
-          const auto value = widen(pack.v[k]);
-          const unsigned piece = unit.piece(value);
-          pieces |= piece << (k * Unit::bits);
-          narrow(unit.apply(piece, value), pack.v[k]);
-        }
-        store(y + r * shape.sample_size + i, pack);
-        for (int64_t s = r + shape.references; s < shape.samples; s += shape.references) {
-          pack = load<VEC>(x + s * shape.sample_size + i);
-#pragma unroll
-          for (int k = 0; k < VEC; ++k) {
-            const unsigned piece = pieces >> (k * Unit::bits) & ((1u << Unit::bits) - 1);
-            narrow(unit.apply(piece, widen(pack.v[k])), pack.v[k]);
-          }
-          store(y + s * shape.sample_size + i, pack);
-        }
-      }
-#pragma unroll
-      for (int d = 1; d < P::lanes; d *= 2) {
-        pieces |= __shfl_down_sync(0xffffffffu, pieces, d) << (d * VEC * Unit::bits);
-      }
-      if (item < row_items && lane % P::lanes == 0) {
-        using byte_t = typename P::byte_t;
-        *reinterpret_cast<byte_t*>(decision + r * shape.row_bytes + item / P::lanes * P::bytes) =
-            static_cast<byte_t>(pieces);
-      }
-    }
-  }
-}
+  using Decision = unsigned;  // the pieces of a pack
+  static constexpr int packs = kPacks;
 
-// y may be x: an element is read and written by one thread.
-template <typename Unit, typename T, int VEC>
-__global__ void __launch_bounds__(kBlock, kResident)
-    piecewise_frozen_kernel(Unit unit, PackedShape shape, const T* x,
-                            const uint8_t* __restrict__ decision, T* y) {
-  using P = Packing<Unit::bits, VEC>;
-  const int64_t items = (shape.sample_size + VEC - 1) / VEC;
-  const int64_t step = static_cast<int64_t>(gridDim.x) * blockDim.x;
-  for (int64_t r = blockIdx.y; r < shape.references; r += gridDim.y) {
-    for (int64_t item = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x; item < items;
-         item += step) {
+  Unit unit;
+  Bytes* kept;
+  int64_t row_bytes;
+
+  __device__ __forceinline__ Decision decide(const Pack<T, VEC>& x0, Pack<T, VEC>& y0) const {
+    Decision pieces = 0;
+#pragma unroll
+    for (int k = 0; k < VEC; ++k) {
+      const auto value = widen(x0.v[k]);
+      const unsigned piece = unit.piece(value);
+      pieces |= piece << (k * Unit::bits);
+      narrow(unit.apply(piece, value), y0.v[k]);
+    }
+    return pieces;
+  }
+
+  __device__ __forceinline__ void keep(const Place& place, Decision pieces) const {
+    if (!place.inside) pieces = 0;
+#pragma unroll
+    for (int d = 1; d < P::lanes; d *= 2) {
+      pieces |= __shfl_down_sync(0xffffffffu, pieces, d) << (d * VEC * Unit::bits);
+    }
+    if (place.inside && threadIdx.x % P::lanes == 0) {
       using byte_t = typename P::byte_t;
-      unsigned pieces = *reinterpret_cast<const byte_t*>(decision + r * shape.row_bytes +
-                                                         item / P::lanes * P::bytes);
-      pieces >>= item % P::lanes * (VEC * Unit::bits);
-      for (int64_t s = r; s < shape.samples; s += shape.references) {
-        Pack<T, VEC> pack = load<VEC>(x + s * shape.sample_size + item * VEC);
-#pragma unroll
-        for (int k = 0; k < VEC; ++k) {
-          const unsigned piece = pieces >> (k * Unit::bits) & ((1u << Unit::bits) - 1);
-          narrow(unit.apply(piece, widen(pack.v[k])), pack.v[k]);
-        }
-        store(y + s * shape.sample_size + item * VEC, pack);
-      }
+      *reinterpret_cast<byte_t*>(kept + place.row * row_bytes + place.at * Unit::bits / 8) =
+          static_cast<byte_t>(pieces);
     }
   }
-}
 
-inline dim3 piecewise_grid(const PackedShape& shape, int vec) {
-  const int64_t items = (shape.sample_size + vec - 1) / vec;
-  return dim3(blocks_for(items), static_cast<unsigned>(std::min<int64_t>(shape.references, 65535)));
+  __device__ __forceinline__ Decision decision(int64_t, int64_t row, int64_t at) const {
+    using byte_t = typename P::byte_t;
+    const unsigned bytes =
+        *reinterpret_cast<const byte_t*>(kept + row * row_bytes + at * Unit::bits / 8);
+    return bytes >> (at * Unit::bits % 8);
+  }
+
+  __device__ __forceinline__ Pack<T, VEC> apply(Decision pieces, Pack<T, VEC> pack) const {
+#pragma unroll
+    for (int k = 0; k < VEC; ++k) {
+      const unsigned piece = pieces >> (k * Unit::bits) & ((1u << Unit::bits) - 1);
+      narrow(unit.apply(piece, widen(pack.v[k])), pack.v[k]);
+    }
+    return pack;
+  }
+};
+
+// Calls f.operator()<VEC>() with the widest packs that lie in samples and addresses.
+template <typename Unit, typename T, typename F>
+void dispatch_piecewise(const PackedShape& shape, const T* x, const T* y, const uint8_t* decision,
+                        const F& f) {
+  dispatch_width<T>(
+      [&]<int VEC>() {
+        return shape.sample_size % VEC == 0 && aligned(VEC * sizeof(T), {x, y}) &&
+               aligned(Packing<Unit::bits, VEC>::bytes, {decision});
+      },
+      f);
 }
 
 template <typename Unit, typename T>
 void launch_piecewise_scope(Unit unit, const PackedShape& shape, const T* x, T* y,
                             uint8_t* decision, cudaStream_t stream) {
-  constexpr int vec = widest<T>();
-  if (shape.sample_size % vec == 0 && aligned(x) && aligned(y) && aligned(decision)) {
-    launch(piecewise_scope_kernel<Unit, T, vec>, piecewise_grid(shape, vec), kBlock, 0, stream,
-           unit, shape, x, y, decision);
-  } else {
-    launch(piecewise_scope_kernel<Unit, T, 1>, piecewise_grid(shape, 1), kBlock, 0, stream, unit,
-           shape, x, y, decision);
-  }
+  dispatch_piecewise<Unit>(shape, x, y, decision, [&]<int VEC>() {
+    const Piecewise<Unit, T, VEC, uint8_t> op{unit, decision, shape.row_bytes};
+    launch_scope<VEC>(op, shape, x, y, stream);
+  });
 }
 
 template <typename Unit, typename T>
 void launch_piecewise_frozen(Unit unit, const PackedShape& shape, const T* x,
                              const uint8_t* decision, T* y, cudaStream_t stream) {
-  constexpr int vec = widest<T>();
-  if (shape.sample_size % vec == 0 && aligned(x) && aligned(y) && aligned(decision)) {
-    launch(piecewise_frozen_kernel<Unit, T, vec>, piecewise_grid(shape, vec), kBlock, 0, stream,
-           unit, shape, x, decision, y);
-  } else {
-    launch(piecewise_frozen_kernel<Unit, T, 1>, piecewise_grid(shape, 1), kBlock, 0, stream, unit,
-           shape, x, decision, y);
-  }
+  dispatch_piecewise<Unit>(shape, x, y, decision, [&]<int VEC>() {
+    const Piecewise<Unit, T, VEC, const uint8_t> op{unit, decision, shape.row_bytes};
+    launch_frozen<VEC>(op, shape, x, y, stream);
+  });
 }
 
 }  // namespace linscope

@@ -261,40 +261,15 @@ struct Window {
     return taps(out_column * stride_w - padding_w, kernel_w, dilation_w, in.width);
   }
 
+  // The first of equal values wins, the last NaN if there is any, as in torch.
   template <typename T>
   static LINSCOPE_FN bool wins(T value, T best) {
     return value > best || value != value;
   }
 
-  // The number of the winning tap: the first of equal values, the last NaN if there is any, as in
-  // torch.
-  template <typename T, typename Widen>
-  LINSCOPE_FN int decide(const T* plane, const Planes& in, int out_row, int out_column,
-                         const Widen& widen) const {
-    const int top = out_row * stride_h - padding_h, left = out_column * stride_w - padding_w;
-    const Taps on_rows = rows(out_row, in), on_columns = columns(out_column, in);
-    int winner = -1;
-    decltype(widen(*plane)) best = 0;
-    for (int i = on_rows.begin; i < on_rows.end; ++i) {
-      for (int j = on_columns.begin; j < on_columns.end; ++j) {
-        const auto value = widen(plane[in.pixel(top + i * dilation_h, left + j * dilation_w)]);
-        if (winner < 0 || wins(value, best)) {
-          best = value;
-          winner = i * kernel_w + j;
-        }
-      }
-    }
-    return winner;
-  }
-
-  // Where in its plane the winner of an output lies.
-  LINSCOPE_FN int64_t place(int winner, const Planes& in, int out_row, int out_column) const {
-    return in.pixel(out_row * stride_h - padding_h + winner / kernel_w * dilation_h,
-                    out_column * stride_w - padding_w + winner % kernel_w * dilation_w);
-  }
-
-  // The same for a number from anywhere: negative for one that is no tap of the window, or a tap
-  // that falls beside the image. Such an output is 0, and transposed it goes to no pixel.
+  // Where in its plane the winner of an output lies. Negative for a number that is no tap of the
+  // window, or a tap that falls beside the image: such an output is 0, and transposed it goes to no
+  // pixel.
   LINSCOPE_FN int64_t source(int winner, const Planes& in, int out_row, int out_column) const {
     if (winner < 0 || winner >= kernel_h * kernel_w) return -1;
     const int row = out_row * stride_h - padding_h + winner / kernel_w * dilation_h;
@@ -342,7 +317,8 @@ struct Moments {
 
   LINSCOPE_FN void merge(const Moments& other) {
     if (other.count == T(0)) return;
-    const T total = count + other.count, delta = other.mean - mean, share = other.count / total;
+    const T total = count + other.count, delta = other.mean - mean;
+    const T share = count == other.count ? T(0.5) : other.count / total;
     mean += delta * share;
     squares += other.squares + delta * delta * count * share;
     count = total;
@@ -369,10 +345,9 @@ struct GradientSums {
     g += other.g;
     gx += other.gx;
   }
-  // The gradient of x0, of which `normalized` is (x0 - mean) rstd; a probe's is scale * g alone.
-  LINSCOPE_FN T reference(T grad, T normalized, T scale, T count) const {
-    return scale * (grad - (g + normalized * gx) / count);
-  }
+  // What x0's gradient lacks, of which `normalized` is (x0 - mean) rstd: it is scale * (g - this),
+  // and a probe's scale * g.
+  LINSCOPE_FN T through_x0(T normalized, T count) const { return (g + normalized * gx) / count; }
 };
 
 }  // namespace linscope

@@ -42,22 +42,6 @@ struct PixelIndex {
   int channel, row, column;
 };
 
-// The pixel that comes `item`-th in memory. `index_t` is 32 bits wide where that is enough:
-// division is costly.
-template <typename index_t>
-LINSCOPE_FN PixelIndex pixel_at(const Planes& planes, index_t item) {
-  const index_t channels = planes.channels, height = planes.height, width = planes.width;
-  const index_t inner = planes.channels_last ? channels : width;
-  const index_t outer = item / inner, in = item - outer * inner;
-  const index_t middle_size = planes.channels_last ? width : height;
-  const index_t top = outer / middle_size, middle = outer - top * middle_size;
-  const index_t last_size = planes.channels_last ? height : channels;
-  const index_t sample = top / last_size, last = top - sample * last_size;
-  if (planes.channels_last)
-    return {sample, static_cast<int>(in), static_cast<int>(last), static_cast<int>(middle)};
-  return {sample, static_cast<int>(last), static_cast<int>(middle), static_cast<int>(in)};
-}
-
 struct NormShape {
   int64_t samples, references, channels, area;
   bool channels_last;

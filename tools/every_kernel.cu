@@ -39,9 +39,10 @@ void every_kernel() {
   max_pool2d(static_cast<uint8_t*>(nullptr));
   max_pool2d(static_cast<int32_t*>(nullptr));
 
-  launch_instance_norm_scope(NormShape{}, x, wide, wide, 0, x, wide, wide, 0, nullptr);
+  launch_instance_norm_scope(NormShape{}, x, wide, wide, 0, x, wide, wide, wide, 0, nullptr);
   launch_instance_norm_frozen(NormShape{}, x, wide, wide, wide, x, nullptr);
-  launch_instance_norm_scope_backward(NormShape{}, x, x, wide, wide, wide, x, wide, wide, nullptr);
+  launch_instance_norm_scope_backward(NormShape{}, x, x, wide, wide, wide, x, wide, wide, wide,
+                                      nullptr);
 }
 
 template void every_kernel<float>();

@@ -52,18 +52,24 @@ ARCHITECTURES = {
     120: Limits(1536, 24, 100 * 1024),
 }
 
-# Loads and stores of less than 16 bytes in a vectorised kernel: decisions, and what a plane or a
+# Accesses narrower than a pack, in a kernel that moves packs: decisions, and what a plane or a
 # channel has one of. Data come in addition to these only if somebody took them apart.
 NARROW = {
-    "piecewise_scope_kernel": (0, 1),
-    "piecewise_frozen_kernel": (1, 0),
-    "gate_scope_kernel": (0, 0),
-    "gate_frozen_kernel": (0, 0),
+    "scope_kernel<Piecewise": (0, 2),
+    "scope_kernel<ScopedGate": (0, 0),
+    "frozen_kernel<Piecewise": (8, 0),
+    "frozen_kernel<FrozenGate": (0, 0),
+    "frozen_kernel<Normalization": (12, 0),
+    "frozen_kernel<NormGradient": (14, 0),
     "gate_scope_backward_kernel": (0, 0),
-    "instance_norm_scope_kernel": (2, 2),
-    "instance_norm_frozen_kernel": (3, 0),
-    "instance_norm_scope_backward_kernel": (3, 2),
+    "instance_norm_on_chip_kernel": (3, 4),
+    "reduce_kernel<ReduceMoments": (3, 7),
+    "reduce_kernel<ReduceGradients": (2, 4),
+    "max_pool2d_scope_kernel": (0, 2),
+    "max_pool2d_frozen_kernel": (2, 0),
+    "max_pool2d_frozen_transpose_kernel": (20, 0),
 }
+BYTES = {"double": 8, "float": 4, "half": 2, "bfloat16": 2}
 
 
 class Kernel(NamedTuple):
@@ -85,9 +91,16 @@ class Kernel(NamedTuple):
         return self.name.split("<")[0]
 
     @property
-    def vectorised(self) -> bool:
-        """Every kernel names its elements per access, where it has several, as its only number."""
-        return any(int(n) > 1 for n in re.findall(r"[<, ](\d+)(?=[,>])", self.name))
+    def pack(self) -> int:
+        """Bits of a kernel's packs: as many elements of a type as its name says."""
+        for pattern in (
+            r"Reduce\w+<(?P<type>\w+), \w+, (?P<count>\d+)>",
+            r"Usual<.*>, \w+, (?P<count>\d+), (?P<type>\w+),",
+            r"(?P<type>\w+), (?P<count>\d+)>$",
+        ):
+            if found := re.search(pattern, self.name):
+                return 8 * BYTES[found["type"]] * int(found["count"])
+        return 0
 
     @property
     def blocks(self) -> int:
@@ -114,16 +127,17 @@ class Kernel(NamedTuple):
             found.append("states no resident blocks in its launch bound")
         if self.blocks < self.resident:
             found.append(f"{self.blocks} of {self.resident} stated blocks fit")
-        if self.vectorised:
-            allowed = NARROW.get(self.function, (0, 0))
-            for verb, widths, narrow in zip(
-                ("loads", "stores"), (self.loads, self.stores), allowed, strict=True
-            ):
-                if max(widths, default=0) < 128:
-                    found.append(f"{verb} nothing in 16 bytes")
-                less = sum(count for bits, count in widths.items() if bits < 128)
-                if less > narrow:
-                    found.append(f"{verb} less than 16 bytes in {less} places, {narrow} are due")
+        allowed = next((n for name, n in NARROW.items() if self.name.startswith(name)), (0, 0))
+        for verb, widths, narrow in zip(
+            ("loads", "stores"), (self.loads, self.stores), allowed, strict=True
+        ):
+            # A reduction stores parts alone; outputs of contiguous rows share no load.
+            other = verb == "stores" if "reduce" in self.name else "transpose" in self.name
+            if self.pack and max(widths, default=0) < self.pack and not other:
+                found.append(f"{verb} no pack of {self.pack} bits at once")
+            less = sum(count for bits, count in widths.items() if bits < self.pack)
+            if less > narrow:
+                found.append(f"{verb} less than a pack in {less} places, {narrow} are due")
         return [f"sm_{self.architecture} {self.name}: {fault}" for fault in found]
 
 

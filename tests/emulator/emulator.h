@@ -148,7 +148,10 @@ COLLECTIVE T atomicOr(T* p, T value) {
   return old;
 }
 
-inline __attribute__((always_inline)) void __stwb(uint4* p, uint4 value) { *p = value; }
+template <typename T>
+inline __attribute__((always_inline)) void __stwb(T* p, T value) {
+  *p = value;
+}
 inline int __popc(unsigned bits) { return __builtin_popcount(bits); }
 
 #undef COLLECTIVE

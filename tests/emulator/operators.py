@@ -213,14 +213,22 @@ class Operators:
     def _norm_shape(x, references, last):
         return [x.shape[0], references, x.shape[1], math.prod(x.shape[2:]), int(last)]
 
+    def _workspace(self, x, shape, backward):
+        """What launches keep between them, of exactly its size."""
+        result = Output("sizes", (2,), torch.int64)
+        (sizes,) = self._run("instance_norm_workspace", x.dtype, shape, [], {}, [result])
+        return Output("workspace", (int(sizes[int(backward)]),), wide_dtype(x.dtype))
+
     def instance_norm_scope(self, x, references, weight, bias, eps):
         last, planes = is_channels_last(x), (references, x.shape[1])
+        shape = self._norm_shape(x, references, last)
         outputs = [Output("y", tuple(x.shape), x.dtype, last)]
         outputs += [Output(name, planes, wide_dtype(x.dtype)) for name in ("mean", "rstd")]
-        integers = [*self._norm_shape(x, references, last), self.shared_limit]
+        outputs.append(self._workspace(x, shape, False))
+        integers = [*shape, self.shared_limit]
         inputs = {"x": x, "weight": weight, "bias": bias}
         name = "instance_norm_scope"
-        return self._run(name, x.dtype, integers, [eps], inputs, outputs, last)
+        return self._run(name, x.dtype, integers, [eps], inputs, outputs, last)[:-1]
 
     def instance_norm_frozen(self, x, mean, scale, shift):
         last = is_channels_last(x)
@@ -231,9 +239,10 @@ class Operators:
 
     def instance_norm_scope_backward(self, grad_y, x, mean, rstd, weight):
         last = is_channels_last(x)
+        integers = self._norm_shape(x, len(mean), last)
         outputs = [Output("grad_x", tuple(x.shape), x.dtype, last)]
         outputs += [Output(name, tuple(mean.shape), mean.dtype) for name in ("sum_g", "sum_gx")]
+        outputs.append(self._workspace(x, integers, True))
         inputs = {"grad_y": grad_y, "x": x, "mean": mean, "rstd": rstd, "weight": weight}
-        integers = self._norm_shape(x, len(mean), last)
         name = "instance_norm_scope_backward"
-        return self._run(name, x.dtype, integers, [], inputs, outputs, last)
+        return self._run(name, x.dtype, integers, [], inputs, outputs, last)[:-1]

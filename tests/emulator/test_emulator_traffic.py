@@ -39,6 +39,11 @@ def size(*tensors: Tensor) -> int:
     return sum(t.numel() * t.element_size() for t in tensors)
 
 
+def anew(probes: int) -> int:
+    """How many times x0 is read again, from the cache: where blocks are few, each takes a probe."""
+    return max(probes - 1, 0)
+
+
 dtypes = pytest.mark.parametrize("dtype", DTYPES, ids=lambda d: str(d).removeprefix("torch."))
 formats = pytest.mark.parametrize("channels_last", [False, True])
 probe_counts = pytest.mark.parametrize("probes", [1, 4, 16])
@@ -60,7 +65,7 @@ def test_relu_and_clamp_move_only_what_they_must(
         # A warp's decisions are fewer bytes than a sector where elements are wide.
         assert moved(operators, distinct=True) <= 1.02 * size(x, y, decision)
         elements = [f for f in operators.result.flows if f.buffer != "decision"]
-        assert sum(SECTOR * f.sectors for f in elements) == size(x, y)
+        assert sum(SECTOR * f.sectors for f in elements) == size(x, y) + anew(probes) * size(x[:1])
 
 
 @dtypes
@@ -68,7 +73,8 @@ def test_relu_and_clamp_move_only_what_they_must(
 def test_gate_moves_only_what_it_must(dtype: torch.dtype, probes: int) -> None:
     operators, x = Operators(emulator("trace")), batch(probes, dtype)
     y, gate = operators.gate_scope(x, 1, 0)
-    assert moved(operators) == size(x, y, gate)
+    assert moved(operators) == size(x, y, gate) + anew(probes) * size(x[:1])
+    assert moved(operators, distinct=True) == size(x, y, gate)
 
 
 @dtypes
@@ -95,14 +101,16 @@ def test_instance_norm_reads_planes_that_fit_on_chip_once(
     dtype: torch.dtype, channels_last: bool, probes: int
 ) -> None:
     x = batch(probes, dtype, channels_last)
-    x = x[:, :, :8, :8].contiguous(memory_format=memory_format(channels_last))
-    for shared_limit, reads_of_x0 in ((227 * 1024, 1), (0, 2)):
+    for shared_limit in (227 * 1024, 0):
         operators = Operators(emulator("trace"), shared_limit=shared_limit)
         y, _, _ = operators.instance_norm_scope(x, 1, None, None, 1e-5)
+        on_chip = not channels_last and shared_limit > 0 and probes <= 4
+        # All but what there is one of to a plane. A thread looks at its first pack twice.
+        floor = size(x, y) + (0 if on_chip else size(x[:1]))
         flows = [f for f in operators.result.flows if f.buffer in "xy"]
-        # All but mean and rstd, which are two numbers to a plane.
-        floor = size(x, y) + (reads_of_x0 - 1) * size(x[:1])
-        assert sum(SECTOR * f.sectors for f in flows) == floor
+        taken = sum(SECTOR * f.sectors for f in flows)
+        assert floor <= taken <= floor + size(x[:1])
+        assert sum(SECTOR * f.distinct for f in flows) == size(x, y)
 
 
 def read(operators: Operators, buffer: str) -> int:

@@ -26,8 +26,8 @@ template __global__ void gate_scope_backward_kernel<GeluGate, float, 4>(
 """,
     "norm": """#include "instance_norm.cuh"
 namespace linscope {
-template __global__ void instance_norm_scope_kernel<float, false, 4, false>(
-    NormShape, const float*, const float*, const float*, float, float*, float*, float*);
+template __global__ void instance_norm_on_chip_kernel<float, 4>(
+    NormShape, const float*, FinishMoments<float>, float*);
 }
 """,
 }
@@ -72,28 +72,44 @@ def test_a_stack_frame_is_found(faults):
 
 
 def test_loads_of_32_bits_are_found(faults):
+    word = "typename WordOf<sizeof(T) * VEC>::type"
     parts = "for (int k = 0; k < VEC; ++k) pack.v[k] = static_cast<const volatile T*>(p)[k];"
     found = faults(
         "norm",
         "launch.h",
-        "return *reinterpret_cast<const Pack<T, VEC>*>(p);",
-        f"Pack<T, VEC> pack; {parts} return pack;",
+        f"return {{*reinterpret_cast<const {word}*>(p)}};",
+        f"Pack<T, VEC> pack; {parts} return {{__builtin_bit_cast({word}, pack)}};",
     )
-    assert "loads nothing in 16 bytes" in found and "loads less than 16 bytes in" in found
+    assert "loads no pack of 128 bits at once" in found and "loads less than a pack in" in found
 
 
 def test_one_load_of_32_bits_among_wide_ones_is_found(faults):
     wide = "wide through_gate[VEC] = {};"
     one = f"{wide} if (grad_y[at + 1] > 0) return;"
     found = faults("gate", "gate.cuh", wide, one)
-    assert "loads less than 16 bytes in 1 places, 0 are due" in found
+    assert "loads less than a pack in 1 places, 0 are due" in found
 
 
 def test_stores_of_32_bits_are_found(faults):
     # What nvcc makes of a plain assignment in the loop over a probe's plane.
-    plain = "if constexpr (false) {"
-    found = faults("norm", "launch.h", "if constexpr (sizeof(pack) == sizeof(uint4)) {", plain)
-    assert "stores less than 16 bytes in" in found
+    kept = "__stwb(reinterpret_cast<word_t*>(p), __builtin_bit_cast(word_t, pack));"
+    found = faults("norm", "launch.h", kept, "*reinterpret_cast<Pack<T, VEC>*>(p) = pack;")
+    assert "stores less than a pack in" in found
+
+
+@pytest.mark.parametrize(
+    ("name", "bits"),
+    [
+        ("scope_kernel<Piecewise<Relu<float>, half, 8, uint8>, half, 8>", 128),
+        ("scope_kernel<ScopedGate<SelfGated<Logistic>, double, 2>, double, 2>", 128),
+        ("reduce_kernel<ReduceMoments<bfloat16, true, 4>, FinishMoments<float>, true, 4>", 64),
+        ("max_pool2d_scope_kernel<Usual<3, 2>, true, 2, float, uint8>", 64),
+        ("gate_scope_backward_kernel<TanhGate, float, 1>", 32),
+        ("finish_kernel<Moments<float>, FinishMoments<float> >", 0),
+    ],
+)
+def test_a_kernel_says_what_its_packs_are(name, bits):
+    assert kernel(name=name).pack == bits
 
 
 def test_a_kernel_without_a_stated_occupancy_is_found(faults):

@@ -132,7 +132,8 @@ template <bool FIXED>
 __global__ void misaligned_vector(const float* x, float* out) {
   if (threadIdx.x % 4 != 0) return;
   const unsigned first = index() + (FIXED || index() + 4 == kSize ? 0 : 1);
-  linscope::store(out + index(), linscope::load<4>(x + first));
+  const linscope::Pack<float, 4> pack = linscope::load<4>(x + first);
+  linscope::store(out + index(), pack);
 }
 
 template <bool FIXED>

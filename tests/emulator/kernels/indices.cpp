@@ -9,8 +9,20 @@ using emulator::Launcher;
 namespace {
 
 // One int64 per item: the place at which its sample, channel, row and column lie.
-template <typename index_t>
-void places(Arguments& a) {
+template <bool LAST>
+void places(const Planes& planes, int64_t count, const int64_t* items, int64_t* result) {
+  const PackIndex index(planes, 1);
+  const Divisor sample(planes.channels * planes.area());
+  for (int64_t i = 0; i < count; ++i) {
+    const Place place{true, sample.divide(items[i]), sample.modulo(items[i])};
+    const PixelIndex at = index.of<LAST, 1>(place);
+    const bool inside = at.channel >= 0 && at.channel < planes.channels && at.row >= 0 &&
+                        at.row < planes.height && at.column >= 0 && at.column < planes.width;
+    result[i] = inside ? planes.base(at.sample, at.channel) + planes.pixel(at.row, at.column) : -1;
+  }
+}
+
+const Launcher launcher("places", [](Arguments& a) {
   Planes planes;
   planes.channels = static_cast<int>(a.integer());
   planes.height = static_cast<int>(a.integer());
@@ -19,15 +31,23 @@ void places(Arguments& a) {
   const int64_t count = a.integer();
   const int64_t* items = a.buffer();
   int64_t* result = a.buffer();
-  for (int64_t i = 0; i < count; ++i) {
-    const PixelIndex at = pixel_at<index_t>(planes, static_cast<index_t>(items[i]));
-    const bool inside = at.channel >= 0 && at.channel < planes.channels && at.row >= 0 &&
-                        at.row < planes.height && at.column >= 0 && at.column < planes.width;
-    result[i] = inside ? planes.base(at.sample, at.channel) + planes.pixel(at.row, at.column) : -1;
+  if (planes.channels_last) {
+    places<true>(planes, count, items, result);
+  } else {
+    places<false>(planes, count, items, result);
   }
-}
+});
 
-const Launcher places_32("places_32", places<int32_t>);
-const Launcher places_64("places_64", places<int64_t>);
+// Two int64 per pair: quotient and remainder.
+const Launcher divisor("divisor", [](Arguments& a) {
+  const int64_t count = a.integer();
+  const int64_t *numbers = a.buffer(), *divisors = a.buffer();
+  int64_t* result = a.buffer();
+  for (int64_t i = 0; i < count; ++i) {
+    const Divisor by(divisors[i]);
+    result[2 * i] = by.divide(numbers[i]);
+    result[2 * i + 1] = by.modulo(numbers[i]);
+  }
+});
 
 }  // namespace

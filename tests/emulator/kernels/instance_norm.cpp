@@ -21,8 +21,9 @@ const Launcher instance_norm_scope("instance_norm_scope", [](Arguments& a) {
     const wide_t<T>*weight = a.buffer(), *bias = a.buffer();
     T* y = a.buffer();
     wide_t<T>*mean = a.buffer(), *rstd = a.buffer();
-    launch_instance_norm_scope(shape, x, weight, bias, a.real(), y, mean, rstd, a.integer(),
-                               nullptr);
+    wide_t<T>* workspace = a.buffer();
+    launch_instance_norm_scope(shape, x, weight, bias, a.real(), y, mean, rstd, workspace,
+                               a.integer(), nullptr);
   });
 });
 
@@ -43,8 +44,19 @@ const Launcher instance_norm_scope_backward("instance_norm_scope_backward", [](A
     const wide_t<T>*mean = a.buffer(), *rstd = a.buffer(), *weight = a.buffer();
     T* grad_x = a.buffer();
     wide_t<T>*sum_g = a.buffer(), *sum_gx = a.buffer();
+    wide_t<T>* workspace = a.buffer();
     launch_instance_norm_scope_backward(shape, grad_y, x, mean, rstd, weight, grad_x, sum_g, sum_gx,
-                                        nullptr);
+                                        workspace, nullptr);
+  });
+});
+
+// How many numbers the workspaces of scope and backward hold.
+const Launcher instance_norm_workspace("instance_norm_workspace", [](Arguments& a) {
+  const NormShape shape = norm_shape(a);
+  int64_t* result = a.buffer();
+  a.dispatch([&]<typename T>() {
+    result[0] = instance_norm_scope_workspace<T>(shape);
+    result[1] = instance_norm_backward_workspace<T>(shape);
   });
 });
 
