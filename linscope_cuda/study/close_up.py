@@ -58,9 +58,21 @@ def column_field(
 
 
 def _window(values: Tensor, at: tuple[int, int]) -> Window | None:
+    return window(values, (0, 0), tuple(values.shape[1:]), at)
+
+
+def window(
+    values: Tensor, corner: tuple[int, int], extents: tuple[int, ...], at: tuple[int, int]
+) -> Window | None:
+    """The square around all that is visible of a field and around the place `at`, inside the
+    picture; None where that is nearly everything. `values` (C, h, w) begin at `corner` (row,
+    column) of a picture of these extents.
+
+    window(values, (19, 19), (48, 48), at=(24, 24))
+    """
     size = values.abs().amax(0)
-    places = torch.nonzero(size > _VISIBLE * size.max())
-    return _around(torch.cat([places, torch.tensor([at])]), tuple(size.shape))
+    places = torch.nonzero(size > _VISIBLE * size.max()) + torch.tensor(corner)
+    return _around(torch.cat([places, torch.tensor([at])]), extents)
 
 
 def _around(places: Tensor, extents: tuple[int, ...]) -> Window | None:
