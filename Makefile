@@ -13,7 +13,7 @@ EXTRAS ?= test
 OUT ?= tour
 
 BIN := $(VENV)/bin
-SOURCES := setup.py pyproject.toml $(wildcard csrc/*) $(shell find linscope_cuda -name '*.py' -o -path '*/data/*')
+SOURCES := setup.py pyproject.toml $(wildcard csrc/*) $(shell find linscope_cuda -name '*.py' -o -path '*/data/*' -o -path '*/front/*')
 
 NATIVE := $(wildcard csrc/* tests/emulator/*.h tests/emulator/*.cpp tests/emulator/kernels/* tools/*.cu)
 

@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from ..report import BadInput
+from ..study.errors import BadInput
 from .message import Message
 from .subject import Subject
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from ..report import BadInput
+from ..study.errors import BadInput
 from .asked import Asked
 from .message import Message
 from .session import ANSWERS, Session

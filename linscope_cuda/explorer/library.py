@@ -16,7 +16,7 @@ from PIL import Image
 from .. import zoo
 from ..frozen.network import FrozenNetwork
 from ..linalg.svd import SVD
-from ..report import BadInput
+from ..study.errors import BadInput
 from ..study.named import load_network, load_photo
 from ..study.system import EITHER, System, frozen
 from .subject import Subject

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from ..report import BadInput
+from ..study.errors import BadInput
 
 _ALIGNED = 8
 _DTYPES = ("uint8", "int8", "uint16", "int16", "int32", "float32", "float64")

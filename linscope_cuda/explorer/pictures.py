@@ -6,7 +6,7 @@ import io
 
 from PIL import Image
 
-from ..report import BadInput
+from ..study.errors import BadInput
 from ..study.photos import require_photo
 from ..zoo.images import decode
 

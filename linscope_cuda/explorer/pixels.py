@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from torch import Tensor
 
-from ..report import BadInput
 from ..study.close_up import detailed_pixel, window
+from ..study.errors import BadInput
 from ..study.fields import LocalField, local_field
 from .asked import Asked
 from .library import Library

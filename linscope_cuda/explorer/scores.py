@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from ..report import BadInput
-from ..report.charts import robust_scale
+from ..study.close_up import robust_scale
+from ..study.errors import BadInput
 from ..study.ledger import ledger as ledger_of
 from ..study.survey import readable
 from ..study.votes import pixel_discussion, pixel_parts, poll

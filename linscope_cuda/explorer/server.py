@@ -14,7 +14,7 @@ from importlib import resources
 from typing import Any
 from urllib.parse import urlsplit
 
-from ..report import BadInput
+from ..study.errors import BadInput
 from .desk import Desk
 from .pictures import MOST_BYTES
 from .session import Session

@@ -7,8 +7,8 @@ from collections.abc import Callable
 import numpy as np
 
 from .. import zoo
-from ..report import BadInput
 from ..rules.policy import POLICIES
+from ..study.errors import BadInput
 from ..study.photos import SIZES
 from . import pixels, scores, spectrum
 from .asked import Asked, Stopped

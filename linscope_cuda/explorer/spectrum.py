@@ -8,7 +8,8 @@ import torch
 from ..frozen.interpreter import LinearInterpreter
 from ..linalg.svd import SVD, Step
 from ..linalg.svd import svd as svd_of
-from ..report import BadInput
+from ..study.close_up import triplet_windows
+from ..study.errors import BadInput
 from ..study.flips import flips, radius
 from ..study.photos import MOST_TRIPLETS
 from ..study.tour import ANGLE, MAX_PASSES, SEED, TOLERANCE, norm
@@ -68,6 +69,7 @@ def _spectrum(looked: Looked, found: SVD, k: int) -> Message:
         "clustered": found.clustered.tolist(),
         "converged": found.converged,
         "passes": found.passes,
+        "windows": [_windows(looked, found, i) for i in range(len(found.S))],
         # at which one pixel changes from black to white
         "most": ((white - black) / flat).tolist(),
         "python": f"{looked.python}found = ls.svd(op, k={k}, tol={TOLERANCE}, angle={ANGLE})\n"
@@ -75,6 +77,14 @@ def _spectrum(looked: Looked, found: SVD, k: int) -> Message:
     }
     arrays = {"V": found.V, "U": found.U}
     return Message(header, {name: t.cpu().numpy().astype(np.float32) for name, t in arrays.items()})
+
+
+def _windows(looked: Looked, found: SVD, i: int) -> list[list[int]] | None:
+    """Where a triplet of pictures can be seen: top, left, side in the output and in the input."""
+    if looked.is_classifier:
+        return None
+    windows = triplet_windows(found.U[i].cpu(), found.V[i].cpu())
+    return windows and [list(window) for window in windows]
 
 
 def _triplet(asked: Asked, library: Library) -> tuple[Looked, SVD, int]:

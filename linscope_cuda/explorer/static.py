@@ -12,7 +12,7 @@ import torch
 from scipy.sparse import csr_matrix
 
 from ..files import aside
-from ..report import BadInput
+from ..study.errors import BadInput
 from ..study.fields import checked_reach, distances, reach
 from .asked import Asked
 from .library import Library, Looked

@@ -8,8 +8,8 @@ from typing import Any
 
 from PIL import Image
 
-from ..report import BadInput
 from ..rules.policy import POLICIES
+from ..study.errors import BadInput
 from ..study.photos import SMALLEST_PHOTO, require_size
 
 Crop = tuple[int, int, int]  # left, top, side, in pixels of the photo

@@ -118,3 +118,13 @@ def detailed_pixel(x0: Tensor) -> tuple[int, int]:
     inner = contrast[height // 4 : height - height // 4, width // 4 : width - width // 4]
     i, j = divmod(int(inner.argmax()), inner.shape[1])
     return i + height // 4, j + width // 4
+
+
+def robust_scale(values: Tensor) -> float:
+    """The magnitude that one value in two hundred exceeds: a few pixels would hide the others.
+
+    robust_scale(discussion)
+    """
+    magnitudes = values.abs().flatten()
+    rank = max(1, round(0.995 * magnitudes.numel()))
+    return magnitudes.kthvalue(rank).values.item() or magnitudes.max().item() or 1.0

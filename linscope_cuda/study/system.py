@@ -173,6 +173,13 @@ def loaded(path: str | os.PathLike, device: str = "cpu", kind: Kind = PICTURES) 
     if kind.pictures and not picture:
         shapes = f"{op.input_shape} -> {op.output_shape}"
         raise BadInput(f"{path} holds {shapes}, and one from a picture to a picture is wanted")
-    low, high = op.x0.min().item(), op.x0.max().item()
-    shown = Preprocess(divisor=255 / ((high - low) or 1.0), offset=(-low, -low, -low))
-    return System(op.model, op, shown)
+    return System(op.model, op, from_least_to_most(op.x0))
+
+
+def from_least_to_most(x0: Tensor) -> Preprocess:
+    """The preprocessing by which x0's least number is black and its most white.
+
+    from_least_to_most(op.x0)
+    """
+    low, high = x0.min().item(), x0.max().item()
+    return Preprocess(divisor=255 / ((high - low) or 1.0), offset=(-low, -low, -low))

@@ -508,7 +508,7 @@ class FieldPane {
       + `columns ${window[1]} to ${window[1] + window[3] - 1}`);
     this.bar.set(scale);
     this.scale = values.largest;
-    const pixels = (value) => (value === null ? "none" : `${digits(value)} pixels`);
+    const pixels = (value) => (value === null ? "none" : `${digits(value)} pixel${digits(value) === "1" ? "" : "s"}`);
     readings(this.numbers, [
       [`${percent(header.share)} of the energy within`, pixels(header.radius)],
       [`further than ${digits(header.within)} pixels`, percent(header.away)],
@@ -585,7 +585,7 @@ class LabelPane {
   async over(label, asked) {
     const { explorer, subject, lane } = this;
     const { show, part, candidates } = explorer.state;
-    if (show === "votes") return this.votes(Number(candidates), asked);
+    if (show === "votes") return this.votes(Math.min(Number(candidates), this.order.length), asked);
     const answer = await explorer.ask("label", { subject, label, show, part: part || null }, lane);
     if (!answer || !this.element.isConnected) return;
     const { header, arrays } = answer;
@@ -596,6 +596,7 @@ class LabelPane {
       part: `${readable(header.part)}: its part of` }[show];
     this.panel.say(`${what} the score ${digits(header.score, 4)} of \u201c${header.name}\u201d`);
     this.bar.set(scale);
+    this.bar.element.hidden = false;
     this.scale = header.scale;
     this.legend.replaceChildren();
     this.read(this.panel.place);
@@ -620,6 +621,7 @@ class LabelPane {
       }
     });
     this.values = null;
+    this.bar.element.hidden = true;
     this.panel.show([[this.photo, 0, 0], [map, 0, 0]]);
     this.panel.say(`Each pixel votes for the one of the ${header.candidates} best labels that it adds most to`);
     this.legend.replaceChildren(...header.popular.map(({ label, name, votes }) => {
@@ -648,7 +650,7 @@ class LabelPane {
       return h("li", {}, h("button", {
         type: "button", "data-part": part, "aria-pressed": String(pressed),
         onclick: (event) => explorer.set({ show: "part", part }, event.timeStamp),
-      }, h("span", {}, short(name, 24)), h("span", { class: "room" }, bar), h("b", {}, digits(value))));
+      }, h("span", { title: name }, name), h("span", { class: "room" }, bar), h("b", {}, digits(value))));
     }));
     explorer.shown(lane ? "ledger2" : "ledger", answer);
   }
@@ -705,7 +707,7 @@ async function panesView(explorer, body, both) {
       chooser("show", ["discussion", "row", "votes", ...(state.show === "part" ? ["part"] : [])], state.show,
         (show) => explorer.set({ show, part: "" }, null, true),
         (show) => ({ row: "row of F", part: "one layer's part", votes: "votes of the pixels" }[show] ?? show)),
-      chooser("among", ["10", "100", String(facts.labels.length)].filter((n, i) => !i || n <= facts.labels.length),
+      chooser("among", [10, 100, facts.labels.length].filter((n) => n <= facts.labels.length).map(String),
         state.candidates, (candidates) => explorer.set({ candidates, show: "votes" }, null, true),
         (n) => `${n} labels`));
   } else {
@@ -713,7 +715,7 @@ async function panesView(explorer, body, both) {
       (channel) => explorer.set({ channel }), (c) => (c === "" ? "all colours" : facts.channels.output[c])));
   }
   controls.append(
-    chooser("show of it", colours.map(([value]) => value), state.shown, (shown) => explorer.set({ shown }),
+    chooser("colours shown", colours.map(([value]) => value), state.shown, (shown) => explorer.set({ shown }),
       (value) => names[value]),
     h("label", { class: "choice check" },
       h("input", { type: "checkbox", checked: state.scale !== "",
@@ -785,10 +787,16 @@ async function spectrumView(explorer, body) {
     explorer.shown("reach", answer);
   };
 
-  const show = (panel, vector, title) => {
+  // Close up, where it can be seen in a part of the picture only.
+  const show = (panel, vector, title, window) => {
     const values = plane(vector, state.shown);
-    panel.show([[signedPicture(values, values.largest), 0, 0]]);
-    panel.say(title);
+    const [top, left, side] = window ?? [0, 0, 0];
+    const view = window ? [top, left, side, side] : null;
+    const [rows, columns] = window ? [side, side] : vector.shape.slice(1);
+    Object.assign(panel, { rows, columns });
+    panel.canvas.style.aspectRatio = `${columns} / ${rows}`;
+    panel.show([[signedPicture(values, values.largest), 0, 0]], [], view);
+    panel.say(title + (window ? `; close up, rows ${top} to ${top + side - 1}, columns ${left} to ${left + side - 1}` : ""));
   };
   let drawn = null;
   const look = async (asked) => {
@@ -798,8 +806,9 @@ async function spectrumView(explorer, body) {
       drawn = i;
       chart.choose(i);
       far.textContent = "";
-      show(v, one(V, i), `Eigen-input v${i + 1}: ${SIGNS}`);
-      if (u) show(u, one(U, i), `Eigen-output u${i + 1}: the answer to it, \u03c3 = ${digits(header.sigma[i], 4)}`);
+      const [ofOutput, ofInput] = header.windows[i] ?? [null, null];
+      show(v, one(V, i), `Eigen-input v${i + 1}: ${SIGNS}`, ofInput);
+      if (u) show(u, one(U, i), `Eigen-output u${i + 1}: the answer to it`, ofOutput);
       else extremes(bars, one(U, i).data, facts.labels);
     }
     const t = Number(state.t);
@@ -809,7 +818,8 @@ async function spectrumView(explorer, body) {
     const answer = await explorer.ask("step", { subject, k, triplet: i, t });
     if (!answer || !place.isConnected) return;
     const { header: step, arrays } = answer;
-    moved.show([[photoOf(arrays.input), 0, 0]]);
+    const [, window] = header.windows[i] ?? [];
+    moved.show([[photoOf(arrays.input), 0, 0]], window ? [{ frame: [window[0], window[1], window[2], window[2]] }] : []);
     moved.say(`x\u2080 + t v, t = ${digits(step.t)}`);
     if (answers) {
       answers[0].show([[photoOf(arrays.frozen), 0, 0]]);
