@@ -15,7 +15,7 @@ import torch
 import linscope_cuda as ls
 from linscope_cuda.study.info import cuda_problem
 
-from . import fields, fits, kernels, ledger, memory, peers, products, scaling, storage, svd, timing
+from . import explore, fields, fits, kernels, ledger, memory, peers, products, scaling, storage, svd, timing
 from .networks import NoSuchNetwork
 from .tables import aligned
 
@@ -31,6 +31,7 @@ BENCHMARKS = {
     "ledger": ledger.run,
     "svd": svd.run,
     "fields": fields.run,
+    "explore": explore.run,
 }
 BY_NETWORK = ("peers", "ways", "dfv", "memory")
 

@@ -38,7 +38,7 @@ def test_every_field_is_there_to_what_is_said(at, channel, page, browser):
         made = torch.zeros_like(found.values[0])
         made[tuple(slice(*ends) for ends in header["box"])] = arrays["values"]
         error = (made - found.values[0]).abs().max().item()
-        assert 0 < error <= header["error"] * (1 + 1e-4) < 0.02 * found.values.abs().max().item()
+        assert 0 < error <= header["rounding"] * (1 + 1e-4) < 0.02 * found.values.abs().max().item()
         assert header["radius"] == pytest.approx(found.radius.item(), rel=1e-5)
         assert header["away"] == pytest.approx(found.away.item(), rel=1e-3)
         assert "off by at most" in browser("document.body.innerText")
@@ -71,7 +71,7 @@ def test_pages_that_cannot_be(tmp_path, monkeypatch, capsys):
     monkeypatch.undo()
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(static, "MOST_BYTES", 1000)
-    assert "MB are allowed" in refused([*where, "a.html"], tmp_path, capsys)
+    assert "0 are allowed" in refused([*where, "a.html"], tmp_path, capsys)
     classifier = ["--model", "classifiers:classifier"]
     said = refused(["explore", *classifier, "--static", "a.html"], tmp_path, capsys)
     assert "wants a network that makes a picture" in said

@@ -186,7 +186,7 @@ export function bundledTransport(bundle) {
         centre: asked.pixel.map((p, d) => ((p + 0.5) * answered[d]) / probed[d] - 0.5),
         share: header.share, within: header.within, window: null,
         radius: arrays[kind + "_radius"].data[place], away: arrays[kind + "_away"].data[place],
-        error: found.error,
+        rounding: found.error,
         python: header.lines[kind].replace("PIXEL", `(${asked.pixel.join(", ")})`)
           .replace("CHANNELS", channel === null ? "" : `, channels=[${channel}]`),
       },
@@ -514,7 +514,7 @@ class FieldPane {
       [`further than ${digits(header.within)} pixels`, percent(header.away)],
       ["the network lets through", `${support[2]} \u00d7 ${support[3]} pixels`],
       ["largest coefficient", digits(values.largest)],
-      ...(header.error === undefined ? [] : [["rounded to 8 bits, off by at most", digits(header.error, 2)]]),
+      ...(header.rounding === undefined ? [] : [["rounded to 8 bits, off by at most", digits(header.rounding, 2)]]),
     ]);
   }
 }
