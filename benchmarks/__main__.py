@@ -15,7 +15,20 @@ import torch
 import linscope_cuda as ls
 from linscope_cuda.study.info import cuda_problem
 
-from . import explore, fields, fits, kernels, ledger, memory, peers, products, scaling, storage, svd, timing
+from . import (
+    explore,
+    fields,
+    fits,
+    kernels,
+    ledger,
+    memory,
+    peers,
+    products,
+    scaling,
+    storage,
+    svd,
+    timing,
+)
 from .networks import NoSuchNetwork
 from .tables import aligned
 

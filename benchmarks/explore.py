@@ -5,6 +5,7 @@ mouse.
 from __future__ import annotations
 
 import os
+import shutil
 import statistics
 import subprocess
 import sys
@@ -95,10 +96,12 @@ def _browser() -> Iterator[Any]:
     from selenium import webdriver
 
     options = webdriver.ChromeOptions()
+    options.binary_location = shutil.which("chromium") or ""
+    service = webdriver.ChromeService(shutil.which("chromedriver"))
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
         for flag in (*_FLAGS, f"--user-data-dir={profile}"):
             options.add_argument(flag)
-        driver = webdriver.Chrome(options)
+        driver = webdriver.Chrome(options, service)
         try:
             driver.set_window_size(1400, 900)
             yield driver
@@ -112,7 +115,9 @@ def _row(driver: Any, address: str, case: Case, moves: int) -> dict:
     driver.get(f"{address}#{case.address}")
     _wait(driver, "linscope.view && (linscope.answers.field || linscope.answers.ledger)", 300)
     box = f"document.querySelector('{case.moved}').getBoundingClientRect()"
-    x, y, width, height = driver.execute_script(f"return (r => [r.x, r.y, r.width, r.height])({box})")
+    x, y, width, height = driver.execute_script(
+        f"return (r => [r.x, r.y, r.width, r.height])({box})"
+    )
     taken = []
     for i in range(-3, moves):  # the first are not counted
         across, down = 0.1 + 0.8 * (0.618 * i % 1), 0.05 + 0.9 * (0.382 * i % 1)

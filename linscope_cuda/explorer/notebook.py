@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from ..frozen.network import FrozenNetwork
+from ..frozen.interpreter import LinearInterpreter
+from ..frozen.program_file import FrozenProgram
 from ..study.errors import BadInput
 from ..study.system import System, from_least_to_most
 from ..zoo import Preprocess
@@ -18,7 +19,7 @@ _LINES = "import linscope_cuda as ls\n\n# op is the operator that ls.explore was
 
 
 def explore(
-    op: FrozenNetwork,
+    op: LinearInterpreter | FrozenProgram,
     *,
     preprocess: Preprocess | None = None,
     classes: Sequence[str] | None = None,
@@ -39,13 +40,15 @@ def explore(
 
 
 def given(
-    op: FrozenNetwork, preprocess: Preprocess | None = None, classes: Sequence[str] | None = None
+    op: LinearInterpreter | FrozenProgram,
+    preprocess: Preprocess | None = None,
+    classes: Sequence[str] | None = None,
 ) -> Looked:
     """What is looked at of an operator that was handed over.
 
     given(op, classes=["cat", "dog"])
     """
-    if not isinstance(op, FrozenNetwork):
+    if not isinstance(op, LinearInterpreter | FrozenProgram):
         raise TypeError(f"explore wants a LinearInterpreter, was given {type(op).__name__}")
     picture = len(op.input_shape) == 3 and op.input_shape[0] in (1, 3)
     if not picture or len(op.output_shape) not in (1, 3):
