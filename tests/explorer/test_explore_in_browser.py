@@ -239,6 +239,21 @@ def test_two_policies_side_by_side(page):
     assert browser("document.querySelectorAll('.pane h3').length") == 2
 
 
+def test_two_networks_are_asked_at_the_same_place(page):
+    other = "edsr_baseline_x2-random"
+    address = f"{HASH}&view=compare&pixel=61,30&model2={other}&policy2=paper"
+    browser = page(address, until="linscope?.answers.field && linscope.answers.field2")
+    header, arrays = shown(browser, "field2")
+    assert header["pixel"] == [41, 20]  # 61.5 and 30.5, times 48 / 72
+    op = system(other).op
+    row = op.rows([(c, 41, 20) for c in range(3)]).sum(0)
+    found = whole(op, header, arrays["values"], "output")
+    torch.testing.assert_close(found, row, rtol=1e-3, atol=1e-5)
+    browser.pointer("mouseMoved", *panel(browser, 4, 11, 7, 48, 48))
+    browser.wait("linscope.answers.field2.header.pixel + '' === '11,7'")
+    browser.wait("linscope.answers.field.header.pixel + '' === '17,11'")
+
+
 @pytest.mark.parametrize("how", ["chosen", "dropped"])
 def test_a_picture_of_ones_own(how, page, tmp_path):
     browser = page(f"{HASH}&view=photo", until="linscope?.answers.photo")

@@ -403,12 +403,13 @@ function colourBar() {
   for (let n = 0; n < 256; n++) pixels.data.set([...signedColour(n / 127.5 - 1), 255], 4 * n);
   image.getContext("2d").putImageData(pixels, 0, 0);
   const [low, high] = [h("span"), h("span")];
-  const element = h("div", { class: "bar", role: "img" }, low, image, high);
+  const element = h("div", { class: "bar", role: "img", hidden: true }, low, image, high);
   return {
     element,
     set(scale) {
       low.textContent = digits(-scale);
       high.textContent = "+" + digits(scale);
+      element.hidden = false;
       element.setAttribute("aria-label", `colours from ${digits(-scale)}, blue, to ${digits(scale)}, red`);
     },
   };
@@ -450,7 +451,8 @@ class FieldPane {
     Object.assign(this, { explorer, lane, opened, subject });
     const facts = opened.header;
     this.photos = { input: photoOf(opened.arrays.input), output: photoOf(opened.arrays.output) };
-    const touched = (at) => (event, pixel, how) => {
+    const touched = (at) => (event, own, how) => {
+      const pixel = this.moved(at, own, this.opened, explorer.opened);
       explorer.touch(at, pixel, event.timeStamp);
       if (how === "pin") explorer.pin(at, pixel);
     };
@@ -466,12 +468,20 @@ class FieldPane {
         h("div", { class: "column" }, this.close.element, this.bar.element, this.numbers)));
   }
 
+  // The pixel at the same place of the picture, of one network's and of another's.
+  moved(at, pixel, from, to) {
+    const [ours, theirs] = [from, to].map((opened) => opened.header[`${at}_shape`]);
+    return pixel.map((p, d) => Math.floor(((p + 0.5) * theirs[d + 1]) / ours[d + 1]));
+  }
+
   async look(asked) {
     const { state } = this.explorer;
     const { at } = state;
     const shape = this.opened.header[`${at}_shape`];
-    const pixel = pair(state.pixel).map((p, d) => Math.min(Math.max(p, 0), shape[d + 1] - 1));
+    const pixel = this.moved(at, pair(state.pixel), this.explorer.opened, this.opened)
+      .map((p, d) => Math.min(Math.max(p, 0), shape[d + 1] - 1));
     const channel = state.channel === "" ? null : Math.min(Number(state.channel), shape[0] - 1);
+    this.panels[at].place = pixel;  // where keys go on from, also before there is an answer
     const answer = await this.explorer.ask("field", { subject: this.subject, at, pixel, channel }, this.lane);
     if (!answer || !this.element.isConnected) return;
     this.draw(answer);
@@ -492,7 +502,6 @@ class FieldPane {
     const window = header.window ? [header.window[0], header.window[1], header.window[2], header.window[2]] : support;
     const { panels, photos, close } = this;
     const [row, column] = header.pixel;
-    panels[probed].place = header.pixel;
     panels[probed].show([[photos[probed], 0, 0]], [{ cross: header.pixel }]);
     panels[answered].show(
       [[photos[answered], 0, 0, 0.45], [signedPicture(values, scale, true), top, left]],
@@ -596,7 +605,6 @@ class LabelPane {
       part: `${readable(header.part)}: its part of` }[show];
     this.panel.say(`${what} the score ${digits(header.score, 4)} of \u201c${header.name}\u201d`);
     this.bar.set(scale);
-    this.bar.element.hidden = false;
     this.scale = header.scale;
     this.legend.replaceChildren();
     this.read(this.panel.place);
