@@ -2,7 +2,7 @@
 #   make tour     pictures and a page of the bundled network, in tour/tour.html
 #   make test     build, install and run every test
 #   make quick    the tests that take no time, in about a minute on two cores
-#   make gallery  every picture of README.md and docs/, in docs/pictures
+#   make gallery  every picture of README.md and docs/, in docs/pictures; those of the explorer want chromium
 # TORCH chooses the build of torch: make test TORCH="torch==2.13.0"
 
 PYTHON ?= python3
@@ -13,7 +13,7 @@ EXTRAS ?= test
 OUT ?= tour
 
 BIN := $(VENV)/bin
-SOURCES := setup.py pyproject.toml $(wildcard csrc/*) $(shell find linscope_cuda -name '*.py' -o -path '*/data/*')
+SOURCES := setup.py pyproject.toml $(wildcard csrc/*) $(shell find linscope_cuda -name '*.py' -o -path '*/data/*' -o -path '*/front/*')
 
 NATIVE := $(wildcard csrc/* tests/emulator/*.h tests/emulator/*.cpp tests/emulator/kernels/* tools/*.cu)
 
@@ -30,6 +30,7 @@ quick: $(VENV)/installed
 
 gallery: $(VENV)/installed
 	$(BIN)/python tools/gallery.py
+	$(BIN)/python tools/explorer_pictures.py
 
 install: $(VENV)/installed
 

@@ -17,6 +17,7 @@ from linscope_cuda.study.info import cuda_problem
 
 from . import (
     calls,
+    explore,
     fields,
     fits,
     kernels,
@@ -45,6 +46,7 @@ BENCHMARKS = {
     "svd": svd.run,
     "fields": fields.run,
     "calls": calls.run,
+    "explore": explore.run,
 }
 BY_NETWORK = ("peers", "ways", "dfv", "memory")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 
 def aligned(rows: list[dict]) -> str:
-    lines = _cells(rows)
+    lines = _cells(rows) if rows else []
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     return "\n".join(
         "  ".join(t.rjust(w) for t, w in zip(line, widths, strict=True)) for line in lines

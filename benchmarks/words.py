@@ -99,4 +99,8 @@ by four columns or rows.
 
 The last rows make products of 32 x 256 EDSR for a 1920x1080 picture, in tiles as `max_bytes`
 demands, and as a whole; each in a process of its own.""",
+    "explore": """## The explorer, from pointer to picture
+Milliseconds from a real mouse event in headless Chromium until the field, or the row of the score
+under the pointer, is drawn and the frame is out; server and browser share the machine's two cores.
+"wanted" is what it was built for: median / 95th percentile.""",
 }

@@ -13,6 +13,7 @@ from . import zoo
 from .capture.doubled_batch import patch
 from .capture.stamp import StaleTape
 from .capture.tape import Tape, TapeMismatch
+from .explorer.notebook import explore
 from .frozen.certificate import Certificate, CertificateError
 from .frozen.interpreter import LinearInterpreter
 from .frozen.program_file import FrozenProgram, load
@@ -77,6 +78,7 @@ __all__ = [
     "TapeMismatch",
     "UnscopedOperation",
     "decompositions",
+    "explore",
     "fgsm",
     "fields",
     "from_scipy",

@@ -1,6 +1,7 @@
 import place
 import pytest
 import torch
+from browser import MISSING, Browser
 
 import linscope_cuda as ls
 
@@ -12,6 +13,7 @@ SLOW = {
     *("test_page_in_browser", "test_real_networks", "test_selftest", "test_operator_database"),
     *("test_sweep", "test_spread", "test_svd_checkpoint", "test_tracer", "test_memory"),
     *("test_cli", "test_cli_fields", "test_cli_refusals", "test_tape_trust", "test_tape_folder"),
+    *("test_explore_in_browser", "test_explore_in_notebook", "test_explore_without_server"),
     *("test_derivatives", "test_ops", "test_program_file", "test_boxed_steps", "test_sharded"),
 }
 
@@ -48,6 +50,14 @@ def device(request, monkeypatch):
     # Otherwise a transposed convolution gives other last digits each time that it runs.
     monkeypatch.setattr(torch.backends.cudnn, "deterministic", True)
     return place.device
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory):
+    assert not MISSING, f"LINSCOPE_BROWSER=1 demands {' and '.join(MISSING)}"
+    opened = Browser(tmp_path_factory.mktemp("profile"))
+    yield opened
+    opened.driver.quit()
 
 
 @pytest.fixture

@@ -9,16 +9,18 @@ from typing import NoReturn
 
 from .. import __version__
 from ..report import BadInput
-from . import certify, fields, info, ledger, selftest, svd, sweep, tour, votes
+from . import certify, explore, fields, info, ledger, selftest, svd, sweep, tour, votes
 from .request import Request
 
 COMMANDS = tuple(
-    module.COMMAND for module in (tour, ledger, votes, fields, sweep, svd, certify, selftest, info)
+    module.COMMAND
+    for module in (tour, explore, ledger, votes, fields, sweep, svd, certify, selftest, info)
 )
 
 _EXAMPLES = """examples:
   linscope tour                            the bundled network on a cat, in ./linscope-tour
   linscope tour --model squeezenet1_1      a classifier (its weights are fetched once)
+  linscope explore                         touch a pixel and see what it does, in the browser
   linscope ledger --photos imagenet20      what makes a classifier's scores
   linscope votes --image imagenet_00_243   which label each pixel votes for
   linscope fields --pixel 20,14            what a pixel uses, and what it affects

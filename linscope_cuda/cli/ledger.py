@@ -17,10 +17,10 @@ from .. import zoo
 from ..report import BadInput
 from ..report.charts import contributions
 from ..report.writing import staged
+from ..study.named import load_photo
 from ..study.photos import SCORES_SIZE, require_photo, resized
 from ..study.survey import DEFINITIONS, Account, FromPixels, Survey, accounts, raw_pixels
 from .command import Command
-from .inputs import load_photo
 from .request import Options, Request, output_options, system_options
 from .terminal import warn
 

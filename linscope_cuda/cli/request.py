@@ -16,9 +16,10 @@ import torch
 from .. import zoo
 from ..report import BadInput, require_writable
 from ..rules.policy import POLICIES
+from ..study.named import load_network, load_photo
 from ..study.photos import DEFAULT_SIZE, MOST_TRIPLETS, SIZES, require_size, require_triplets
 from ..study.system import PICTURES, Kind, System, frozen, loaded
-from .inputs import check_device, load_network, load_photo, save
+from .inputs import check_device, save
 from .terminal import Progress, enough_memory, progress_bar
 
 Options = dict[tuple[str, ...], dict[str, Any]]

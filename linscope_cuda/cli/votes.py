@@ -15,9 +15,10 @@ from torch import Tensor
 from .. import zoo
 from ..frozen.network import FrozenNetwork
 from ..report import BadInput, publish
-from ..report.charts import Label, ballot, robust_scale
+from ..report.charts import Label, ballot
 from ..report.pictures import photo as draw_photo
 from ..report.pictures import signed
+from ..study.close_up import robust_scale
 from ..study.photos import SCORES_SIZE, resized
 from ..study.survey import raw_pixels
 from ..study.system import SCORES

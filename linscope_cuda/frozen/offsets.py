@@ -72,12 +72,15 @@ class Offsets:
 
         return self.line.together([u], watch)[0]
 
-    def gather(self, u: Tensor) -> tuple[Tensor, Tensor]:
-        """F^T u for one sample and, beside it, the sum over the offsets of F_k^T (q_k c_k)."""
+    def gather(self, u: Tensor, entry: str | None = None) -> tuple[Tensor, Tensor]:
+        """F^T u for one sample and, beside it, the sum over the offsets of F_k^T (q_k c_k), or over
+        those of one entry of a ledger.
+        """
 
         def watch(number: int, values: Values, sums: Values) -> None:
             for met in self.at.get(number, ()):
-                sums[number] = sums[number] + contribution(values[number], met.value)
+                if entry in (None, met.name):
+                    sums[number] = sums[number] + contribution(values[number], met.value)
 
         row, gathered = self.line.together([u, torch.zeros_like(u)], watch)
         return row, gathered

@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 
+from ..study.close_up import robust_scale
 from .pictures import _STYLE, BLUE, DPI, GREY, RED, SLATE, _minus, _png, _title
 
 MOST_ROWS = 60  # labelled rows; of more entries, columns with numbers are drawn
@@ -107,16 +108,6 @@ def ballot(
 
 def _short(name: str, most: int) -> str:
     return name if len(name) <= most else name[: most - 1] + "\u2026"
-
-
-def robust_scale(values: Tensor) -> float:
-    """The magnitude that one value in two hundred exceeds: a few pixels would hide the others.
-
-    robust_scale(discussion)
-    """
-    magnitudes = values.abs().flatten()
-    rank = max(1, round(0.995 * magnitudes.numel()))
-    return magnitudes.kthvalue(rank).values.item() or magnitudes.max().item() or 1.0
 
 
 def _rows(

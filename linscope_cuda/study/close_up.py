@@ -58,9 +58,21 @@ def column_field(
 
 
 def _window(values: Tensor, at: tuple[int, int]) -> Window | None:
+    return window(values, (0, 0), tuple(values.shape[1:]), at)
+
+
+def window(
+    values: Tensor, corner: tuple[int, int], extents: tuple[int, ...], at: tuple[int, int]
+) -> Window | None:
+    """The square around all that is visible of a field and around the place `at`, inside the
+    picture; None where that is nearly everything. `values` (C, h, w) begin at `corner` (row,
+    column) of a picture of these extents.
+
+    window(values, (19, 19), (48, 48), at=(24, 24))
+    """
     size = values.abs().amax(0)
-    places = torch.nonzero(size > _VISIBLE * size.max())
-    return _around(torch.cat([places, torch.tensor([at])]), tuple(size.shape))
+    places = torch.nonzero(size > _VISIBLE * size.max()) + torch.tensor(corner)
+    return _around(torch.cat([places, torch.tensor([at])]), extents)
 
 
 def _around(places: Tensor, extents: tuple[int, ...]) -> Window | None:
@@ -106,3 +118,13 @@ def detailed_pixel(x0: Tensor) -> tuple[int, int]:
     inner = contrast[height // 4 : height - height // 4, width // 4 : width - width // 4]
     i, j = divmod(int(inner.argmax()), inner.shape[1])
     return i + height // 4, j + width // 4
+
+
+def robust_scale(values: Tensor) -> float:
+    """The magnitude that one value in two hundred exceeds: a few pixels would hide the others.
+
+    robust_scale(discussion)
+    """
+    magnitudes = values.abs().flatten()
+    rank = max(1, round(0.995 * magnitudes.numel()))
+    return magnitudes.kthvalue(rank).values.item() or magnitudes.max().item() or 1.0

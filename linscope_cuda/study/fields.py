@@ -6,6 +6,7 @@ the picture: the diagonal of F, whatever the network's scale. Distances are in p
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,7 +14,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..frozen.network import FrozenNetwork
 from ..linalg.operator import MatrixFreeOperator
+from ..program.local.box import Box
 
 Pixel = tuple[int, int]
 Channels = str | Sequence[int]
@@ -94,6 +97,74 @@ def fields(
     return Fields(*made)
 
 
+@dataclass(frozen=True, eq=False)
+class LocalField:
+    """A field where it may be other than zero: `values` (C, h, w) in the box of channels, rows and
+    columns, each (start, end); `radius` and `away` as in `Field`.
+    """
+
+    kind: str
+    pixel: Pixel
+    centre: tuple[float, float]
+    box: Box
+    values: Tensor
+    share: float
+    radius: float
+    within: float
+    away: float
+
+
+@torch.no_grad()
+def local_field(
+    op: FrozenNetwork,
+    kind: str,
+    pixel: Pixel,
+    channel: int | None = None,
+    share: float = 0.9,
+    within: float | None = None,
+) -> LocalField:
+    """One of the two `fields` at a pixel of the space that it is probed in, at the cost of its box.
+
+    `kind`: "receptive", of a pixel of the output, or "projective", of one of the input; `channel`
+    None probes all channels at once. ValueError as `fields`.
+
+    local_field(op, "receptive", (72, 72)).values
+    """
+    require_pictures(op)
+    share, within = checked_reach(op, share, within)
+    if kind not in ("receptive", "projective"):
+        raise ValueError(f'kind wants "receptive" or "projective", was given {kind!r}')
+    at = "output" if kind == "receptive" else "input"
+    corresponding(op, pixel, at)  # which refuses a pixel outside
+    channels = op.output_shape[0] if kind == "receptive" else op.input_shape[0]
+    if channel is not None and not 0 <= channel < channels:
+        raise ValueError(f"channel wants 0 ... {channels - 1}, was given {channel}")
+    places = [(c, *pixel) for c in (range(channels) if channel is None else [channel])]
+    boxes = op.boxes(rows=places) if kind == "receptive" else op.boxes(columns=places)
+    box, values = _summed(boxes)
+    energy = values.double().square().sum(0, keepdim=True)
+    radius, away = math.nan, math.nan
+    if energy.numel():
+        far = distances(op, kind, pixel, box[1:])
+        radius, away = (v.item() for v in reach(energy, far, share, within))
+    centre = counterpart(op, kind, pixel)
+    return LocalField(kind, pixel, centre, box, values, share, radius, within, away)
+
+
+def _summed(boxes: Sequence[tuple[Box, Tensor]]) -> tuple[Box, Tensor]:
+    """The sum of values in boxes, in the smallest box around them."""
+    some = [(box, values) for box, values in boxes if values.numel()] or boxes[:1]
+    around = tuple(
+        (min(a for a, _ in ends), max(b for _, b in ends))
+        for ends in zip(*(box for box, _ in some), strict=True)
+    )
+    total = some[0][1].new_zeros([end - start for start, end in around])
+    for box, values in some:
+        inside = [slice(a - s, b - s) for (a, b), (s, _) in zip(box, around, strict=True)]
+        total[tuple(inside)] += values
+    return around, total
+
+
 def _support(
     op: MatrixFreeOperator, kind: str, probes: Tensor, pixel: Pixel
 ) -> tuple[tuple[int, int], tuple[int, int]] | None:
@@ -125,18 +196,25 @@ def reach(energy: Tensor, distance: Tensor, share: float, within: float) -> tupl
     return radius.masked_fill(nothing, torch.nan), away / total[:, 0]  # 0 / 0 is nan
 
 
-def distances(op: MatrixFreeOperator, kind: str, pixel: tuple[Any, Any]) -> Tensor:
+def distances(
+    op: MatrixFreeOperator,
+    kind: str,
+    pixel: tuple[Any, Any],
+    within: Sequence[tuple[int, int]] | None = None,
+) -> Tensor:
     """How far each pixel of a field lies from its centre, in pixels of the input: (H, W), float64.
 
-    `pixel` may hold two tensors (P, 1, 1); then it is (P, H, W).
+    `pixel` may hold two tensors (P, 1, 1); then it is (P, H, W). `within`: the rows (start, end)
+    and columns to tell of, None: all.
 
     distances(op, "projective", (24, 24))
     """
     space = op.input_shape if kind == "receptive" else op.output_shape
+    within = within or [(0, space[-2]), (0, space[-1])]
     squares = []
     for axis, centre in zip((-2, -1), counterpart(op, kind, pixel), strict=True):
         unit = space[axis] / op.input_shape[axis]
-        places = torch.arange(space[axis], dtype=torch.float64, device=op.device)
+        places = torch.arange(*within[axis], dtype=torch.float64, device=op.device)
         places = places[:, None] if axis == -2 else places
         squares.append(((places - centre) / unit).square())
     return (squares[0] + squares[1]).sqrt()

@@ -109,8 +109,26 @@ def _unproven(model: nn.Module, x0: Tensor, name: str, policy: str) -> LinearInt
             return LinearInterpreter(model, x0, policy, check=False)
 
 
+def _either_fitted(
+    network: Network, image: Image.Image, size: int | None
+) -> tuple[Preprocess, Tensor]:
+    return (_resized if network.classes else fitted)(network, image, size)
+
+
+def _either(model: nn.Module, x0: Tensor, name: str) -> Tensor:
+    y = plain(model, x0, name)
+    if y.dim() not in (2, 4):
+        raise BadInput(
+            f"{name} makes {tuple(y.shape[1:])} of {tuple(x0.shape[1:])}, and a network that makes "
+            "a picture or scores is wanted"
+        )
+    return y
+
+
 PICTURES = Kind(fitted, _picture, interpreter, pictures=True)
 SCORES = Kind(_resized, scores, interpreter)
+# Pictures or scores, each in the way of the commands that want them.
+EITHER = Kind(_either_fitted, _either, interpreter, pictures=True)
 # Any network, also one that is not linear when frozen: that is what is to be measured.
 UNPROVEN = Kind(fitted, plain, _unproven)
 
@@ -155,6 +173,13 @@ def loaded(path: str | os.PathLike, device: str = "cpu", kind: Kind = PICTURES) 
     if kind.pictures and not picture:
         shapes = f"{op.input_shape} -> {op.output_shape}"
         raise BadInput(f"{path} holds {shapes}, and one from a picture to a picture is wanted")
-    low, high = op.x0.min().item(), op.x0.max().item()
-    shown = Preprocess(divisor=255 / ((high - low) or 1.0), offset=(-low, -low, -low))
-    return System(op.model, op, shown)
+    return System(op.model, op, from_least_to_most(op.x0))
+
+
+def from_least_to_most(x0: Tensor) -> Preprocess:
+    """The preprocessing by which x0's least number is black and its most white.
+
+    from_least_to_most(op.x0)
+    """
+    low, high = x0.min().item(), x0.max().item()
+    return Preprocess(divisor=255 / ((high - low) or 1.0), offset=(-low, -low, -low))

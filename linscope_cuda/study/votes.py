@@ -35,6 +35,29 @@ def pixel_discussion(op: FrozenNetwork, outputs: Iterable[Any]) -> Tensor:
     return torch.cat([op._zeros(0, *op.input_shape), *(d for _, d in _discussions(op, flat))])
 
 
+def pixel_parts(op: FrozenNetwork, output: Any, entry: str | None) -> Tensor:
+    """One entry's part of the discussion of an output, (*input_shape): F_k^T (q_k * b_k) of the
+    calls of that name in `ledger`, or for None the input's own, F_s * x0. All together are
+    `pixel_discussion`.
+
+    ValueError for a name that the ledger has not; other errors as `pixel_discussion`.
+
+    pixel_parts(op, 281, ledger(op, [281]).names[0])
+    """
+    require_interpreter("pixel_parts", op)
+    flat = flat_indices("pixel_parts", [output], op.output_shape)
+    offsets = Offsets(op)
+    names = list(dict.fromkeys(offset.name for offset in offsets.list))
+    if entry is not None and entry not in names:
+        raise ValueError(f"the ledger has no entry {entry!r}; there are {', '.join(names)}")
+
+    def part(u: Tensor) -> Tensor:
+        row, gathered = offsets.gather(u, entry)
+        return (row * op.x0 if entry is None else gathered)[0]
+
+    return offsets.of_each(part, one_hot(flat, op))[0]
+
+
 def pixel_votes(
     op: FrozenNetwork,
     outputs: Iterable[Any] | None = None,

@@ -65,12 +65,12 @@ _IMAGENET = {f"imagenet_{i:02d}_{label}": label for i, label in enumerate(_IMAGE
 
 def _skimage_photo(name: str) -> Photo:
     data = resources.files("skimage").joinpath("data", _SKIMAGE[name]).read_bytes()
-    return Photo(_decode(io.BytesIO(data), name), None, name)
+    return Photo(decode(io.BytesIO(data), name), None, name)
 
 
 def _imagenet_photo(name: str) -> Photo:
     data = _FOOLBOX.read(f"foolbox/data/{name}.jpg")
-    return Photo(_decode(io.BytesIO(data), name), _IMAGENET[name], name)
+    return Photo(decode(io.BytesIO(data), name), _IMAGENET[name], name)
 
 
 _SETS: dict[str, tuple[Sequence[str], Callable[[str], Photo]]] = {
@@ -119,10 +119,14 @@ def photo(name_or_path: str | os.PathLike[str]) -> Photo:
             f"({', '.join([*_ALIASES, *_SKIMAGE])}, imagenet_00_243 ...)"
         )
     with path.open("rb") as file:
-        return Photo(_decode(file, name), None, path.stem)
+        return Photo(decode(file, name), None, path.stem)
 
 
-def _decode(file: BinaryIO, name: str) -> Image.Image:
+def decode(file: BinaryIO, name: str) -> Image.Image:
+    """The RGB picture in an image file, as `photo` gives it; ValueError for what is none.
+
+    decode(io.BytesIO(png), "holiday.png").size
+    """
     try:
         with Image.open(file) as image:
             image.load()

@@ -24,6 +24,7 @@ FLOORS = [
     "zoo",
     "study",
     "report",
+    "explorer",
     "cli",
 ]
 

@@ -18,6 +18,7 @@ from linscope_cuda import cli
 ROOT = Path(__file__).parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "tools")]
 
+import explorer_pictures  # noqa: E402
 import gallery  # noqa: E402
 
 import benchmarks.__main__ as benchmarks  # noqa: E402
@@ -94,6 +95,7 @@ def test_commands_are_ones_that_the_parsers_take(page, tmp_path, monkeypatch):
 
 def test_pictures_are_there_and_made_by_the_gallery():
     made = [name for entry in gallery.GALLERY.values() for name in entry.pictures]
+    made += [f"{name}.png" for name in explorer_pictures.SHOTS]
     assert len(made) == len(set(made))
     assert sorted(made) == sorted(path.name for path in gallery.PICTURES.iterdir())
     shown = set()

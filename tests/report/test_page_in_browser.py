@@ -1,15 +1,7 @@
-"""The tour's page in headless Chromium: complete, silent, offline, and as wide as its window.
-
-Skipped where there is no chromium with its chromedriver, unless LINSCOPE_BROWSER=1 demands them.
-"""
-
-import importlib.util
-import json
-import os
-import shutil
-from pathlib import Path
+"""The tour's page in headless Chromium: complete, silent, offline, and as wide as its window."""
 
 import pytest
+from browser import needs_browser
 from classifiers import classifier
 from commands import in_zoo, tiny
 
@@ -17,18 +9,8 @@ import linscope_cuda as ls
 from linscope_cuda import cli
 from linscope_cuda.zoo import Network
 
-MISSING = [name for name in ("chromium", "chromedriver") if shutil.which(name) is None]
-MISSING += [] if importlib.util.find_spec("selenium") else ["Python's selenium"]
+pytestmark = needs_browser
 
-pytestmark = pytest.mark.skipif(
-    bool(MISSING) and os.environ.get("LINSCOPE_BROWSER") != "1",
-    reason=f"the page is looked at with {' and '.join(MISSING)}, not installed here",
-)
-
-FLAGS = (
-    *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
-    *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
-)
 WIDTHS = (400, 1400)
 
 PHOTO = "<img src=x onerror=alert(1)>"
@@ -39,66 +21,6 @@ NETWORK = "&lt;" + 60 * "long_" + '"><svg onload=alert(3)>'
 def awkward() -> Network:
     made = classifier(size=(24, 24))
     return Network(made.model, made.preprocess, CLASSES, '<b>"made"</b> & <i>tested</i>')
-
-
-class Browser:
-    """A window, and what was said and asked for in it."""
-
-    def __init__(self, profile: Path):
-        from selenium import webdriver
-
-        options = webdriver.ChromeOptions()
-        options.binary_location = shutil.which("chromium") or ""
-        for flag in (*FLAGS, f"--user-data-dir={profile}"):
-            options.add_argument(flag)
-        options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-        service = webdriver.ChromeService(shutil.which("chromedriver"))
-        self.driver = webdriver.Chrome(options, service)
-
-    def open(self, page: Path, width: int) -> None:
-        """Loads the page and waits until each of its pictures is decoded, or cannot be."""
-        for log in ("browser", "performance"):
-            self.driver.get_log(log)  # what came before
-        window = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": False}
-        self.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", window)
-        self.driver.get(page.as_uri())
-        self.driver.execute_async_script(
-            "const done = arguments[0];"
-            "Promise.allSettled([...document.images].map(i => i.decode())).then(() => done())"
-        )
-
-    def __call__(self, expression: str):
-        return self.driver.execute_script(f"return {expression}")
-
-    def said(self) -> list[str]:
-        """Messages on the console."""
-        return [entry["message"] for entry in self.driver.get_log("browser")]
-
-    def requests(self) -> list[str]:
-        """Addresses that were asked for, but for data within the page."""
-        events = [json.loads(e["message"])["message"] for e in self.driver.get_log("performance")]
-        sent = [e["params"] for e in events if e["method"] == "Network.requestWillBeSent"]
-        addresses = [request["request"]["url"] for request in sent]
-        return [address for address in addresses if not address.startswith("data:")]
-
-    def undecoded(self) -> list[str]:
-        """Pictures without pixels."""
-        return self("[...document.images].filter(i => !i.naturalWidth).map(i => i.alt || i.src)")
-
-    def overflowing(self) -> list[str]:
-        """Elements that reach beyond the window."""
-        return self(
-            "[...document.querySelectorAll('body *')].filter(e => e.getBoundingClientRect().right >"
-            " document.documentElement.clientWidth + 0.5).map(e => e.outerHTML.slice(0, 80))"
-        )
-
-
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory):
-    assert not MISSING, f"LINSCOPE_BROWSER=1 demands {' and '.join(MISSING)}"
-    opened = Browser(tmp_path_factory.mktemp("profile"))
-    yield opened
-    opened.driver.quit()
 
 
 @pytest.fixture(scope="module")

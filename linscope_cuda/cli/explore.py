@@ -1,0 +1,101 @@
+"""`linscope explore`: touch a pixel of a frozen network and see what it does, in the browser."""
+
+from __future__ import annotations
+
+import os
+import sys
+import webbrowser
+from pathlib import Path
+from urllib.parse import urlencode
+
+import torch
+
+from ..explorer import server, static
+from ..explorer.library import Library
+from ..explorer.session import Session
+from ..explorer.subject import Subject
+from ..report import BadInput
+from ..report.writing import require_writable
+from .command import Command
+from .request import MODEL, Options, Request, system_options
+
+_OPTIONS: Options = {
+    ("--port",): {
+        "type": int,
+        "default": 0,
+        "metavar": "PORT",
+        "help": "the port to listen on (default: a free one)",
+    },
+    ("--host",): {
+        "default": server.LOOPBACK,
+        "metavar": "ADDRESS",
+        "help": "the address to listen on; another one than this machine's own lets others that "
+        "know the token ask (default: %(default)s)",
+    },
+    ("--no-browser",): {"action": "store_true", "help": "only print the address"},
+    ("--static",): {
+        "type": Path,
+        "nargs": "?",
+        "const": Path("linscope-explore.html"),
+        "metavar": "FILE",
+        "help": "write one file that answers every pixel without a server, of a network whose "
+        "fields are small (default: %(const)s)",
+    },
+}
+
+
+def _run(request: Request) -> None:
+    args = request.args
+    models = list(dict.fromkeys(args.model or [MODEL]))
+    policies = list(dict.fromkeys(args.policy or ["paper"]))
+    start = Subject(models[0], args.image, policies[0], request.size)
+    _leave_a_core_to_the_browser()
+    library = Library(models, [args.image], request.device, request.dtype)
+    if args.static:
+        return _write(request, library, start)
+    if not 0 <= args.port < 2**16:
+        raise BadInput(f"--port wants 0 ... 65535, was given {args.port}")
+    library.photo(args.image)  # said here rather than on the page
+    second = {}
+    if len(models) > 1 or len(policies) > 1:
+        second = {"model2": models[-1], "policy2": policies[-1], "view": "compare"}
+    size = {"size": start.size} if start.size else {}
+    where = {"model": start.model, "photo": start.photo, "policy": start.policy} | size | second
+
+    def ready(address: str) -> None:
+        address = f"{address}#{urlencode(where)}"
+        print(f"linscope: {address}\nlinscope: Ctrl-C ends it", file=sys.stderr, flush=True)
+        if not args.no_browser:
+            webbrowser.open(address)
+
+    server.serve(Session(library), ready, args.host, args.port)
+
+
+def _leave_a_core_to_the_browser() -> None:
+    """Threads that wait for each other are slow where others compute, too."""
+    torch.set_num_threads(max(1, min(torch.get_num_threads(), (os.cpu_count() or 2) - 1)))
+
+
+def _write(request: Request, library: Library, start: Subject) -> None:
+    file = request.args.static
+    require_writable(file.parent)
+    with request.working() as progress:
+        size = static.write(library.looked(start), start, file, progress)
+    print(f"page: {file}, {size / 1e6:.1f} MB")
+
+
+COMMAND = Command(
+    name="explore",
+    help="touch a pixel and see what it does, in the browser",
+    description="Serves a page on this machine where pointing at a pixel shows its field, labels\n"
+    "show what adds to their scores, and singular vectors move the photo; opens the browser.\n"
+    "Wants the extra: pip install 'linscope_cuda[explore]'.",
+    examples="""examples:
+  linscope explore
+  linscope explore --model upconv7_photo --image holiday.jpg --size 128
+  linscope explore --model squeezenet1_1 --image imagenet_00_243
+  linscope explore --model cyclegan_vintage --policy paper --policy taylor --size 128
+  linscope explore --static cat.html""",
+    options=system_options(several=True) | _OPTIONS,
+    run=_run,
+)

@@ -1,0 +1,59 @@
+"""A running `linscope explore`, and what a page of it shows, for the tests."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import torch
+from classifiers import classifier
+
+import linscope_cuda as ls
+from linscope_cuda.study.system import EITHER, System, frozen
+
+NETWORK, CLASSIFIER = "pixelshuffle4_x3", "classifiers:classifier"
+SIZE = 24
+
+
+class Server:
+    """The command in a process of its own; `address` ends with the token and a slash."""
+
+    def __init__(self, *arguments: str):
+        models = ["--model", NETWORK, "--model", CLASSIFIER]
+        command = [sys.executable, "-m", "linscope_cuda", "explore", "--no-browser", *models]
+        paths = [str(Path(ls.__file__).parents[1]), str(Path(__file__).parent)]
+        self.process = subprocess.Popen(
+            [*command, *arguments],
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        assert self.process.stderr is not None
+        line = self.process.stderr.readline()
+        while line and not line.startswith("linscope: http"):
+            line = self.process.stderr.readline()
+        self.address = line.split()[1].partition("#")[0]
+
+    def end(self) -> tuple[int, str]:
+        """Ctrl-C; the exit code and what was said of it."""
+        self.process.send_signal(signal.SIGINT)
+        out, err = self.process.communicate(timeout=60)
+        return self.process.returncode, out + err
+
+
+def system(name: str = NETWORK, policy: str = "paper", size: int | None = SIZE) -> System:
+    """What the page looks at, made here."""
+    network = classifier() if name == CLASSIFIER else ls.zoo.load(name)
+    return frozen(network, ls.zoo.photo("cat").image, name, policy, size, kind=EITHER)
+
+
+def shown(browser, name: str) -> tuple[dict, dict[str, torch.Tensor]]:
+    """The header and arrays of an answer that the page shows."""
+    found = browser(
+        "(({header, arrays}) => ({header, arrays: Object.fromEntries(Object.entries(arrays).map("
+        f"([k, a]) => [k, [a.shape, Array.from(a.data)]]))}}))(linscope.answers['{name}'])"
+    )
+    arrays = {k: torch.tensor(data).reshape(shape) for k, (shape, data) in found["arrays"].items()}
+    return found["header"], arrays
