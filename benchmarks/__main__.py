@@ -49,6 +49,7 @@ BENCHMARKS = {
     "explore": explore.run,
 }
 BY_NETWORK = ("peers", "ways", "dfv", "memory")
+ON_GPU = ("calls",)
 
 
 def machine() -> dict[str, str | int]:
@@ -100,7 +101,8 @@ def main() -> int:
             file=sys.stderr,
         )
         return 2
-    names = arguments.name or list(BENCHMARKS)
+    cuda = arguments.device.startswith("cuda")
+    names = arguments.name or [n for n in BENCHMARKS if cuda or n not in ON_GPU]
     others = [n for n in names if n not in BY_NETWORK]
     if arguments.network and others:
         print(
@@ -108,10 +110,14 @@ def main() -> int:
             file=sys.stderr,
         )
         return 2
+    gpus = [n for n in names if n in ON_GPU]
+    if gpus and not cuda:
+        print(f"benchmarks: {gpus[0]} measures a GPU: --device cuda", file=sys.stderr)
+        return 2
     if problem := _unusable(arguments.device):
         print(f"benchmarks: {problem}", file=sys.stderr)
         return 2
-    if arguments.device.startswith("cuda"):
+    if cuda:
         # What is waited for is the device that is named.
         torch.cuda.set_device(torch.device(arguments.device).index or 0)
     if arguments.json:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import statistics
 import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -66,12 +67,37 @@ def by_size(rows: list[dict]) -> str:
     return "\n\n".join(parts)
 
 
+def by_operator(rows: list[dict]) -> str:
+    """The median share of a copy for each operator, dtype and format, and how many reach 0.9."""
+
+    def of(row: dict) -> str:
+        return f"{row['operator']}, {row['dtype']}, {row['format']}"
+
+    large = [row for row in rows if row["MB"] > 8]
+    table = []
+    for name in _distinct(map(of, large)):
+        line: dict[str, object] = {"operator": name}
+        for batch in _distinct(row["batch"] for row in rows):
+            shares = [r["of a copy"] for r in large if of(r) == name and r["batch"] == batch]
+            reach = sum(share >= 0.9 for share in shares)
+            text = f"{statistics.median(shares):.2f} ({reach}/{len(shares)})" if shares else None
+            line[f"batch of {batch}"] = text
+        table.append(line)
+    return markdown(table)
+
+
 def without_spread(rows: list[dict]) -> str:
     return markdown([{k: v for k, v in row.items() if k != "spread"} for row in rows])
 
 
 # How a benchmark's rows are shown, where they are not shown as they are.
-TABLES = {"peers": without_spread, "ways": by_product, "dfv": by_product, "kernels": by_size}
+TABLES = {
+    "calls": by_operator,
+    "peers": without_spread,
+    "ways": by_product,
+    "dfv": by_product,
+    "kernels": by_size,
+}
 
 
 def section(name: str, stem: str, found: dict) -> list[str]:
