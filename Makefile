@@ -17,7 +17,7 @@ SOURCES := setup.py pyproject.toml $(wildcard csrc/*) $(shell find linscope_cuda
 
 NATIVE := $(wildcard csrc/* tests/emulator/*.h tests/emulator/*.cpp tests/emulator/kernels/* tools/*.cu)
 
-.PHONY: tour test quick gallery install lint format clean
+.PHONY: tour test quick gallery gpu install lint format clean
 
 tour: $(VENV)/installed
 	$(BIN)/linscope tour --out $(OUT)
@@ -31,6 +31,9 @@ quick: $(VENV)/installed
 gallery: $(VENV)/installed
 	$(BIN)/python tools/gallery.py
 	$(BIN)/python tools/explorer_pictures.py
+
+gpu:
+	$(PYTHON) tools/gpu.py
 
 install: $(VENV)/installed
 

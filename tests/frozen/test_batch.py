@@ -35,7 +35,8 @@ def test_is_that_of_each_sample(kind, policy, storage):
     model, x0 = build(kind), batch(kind)
     op = ls.LinearInterpreter(model, x0, policy, storage)
     singles = [ls.LinearInterpreter(model, one, policy, storage) for one in x0.split(1)]
-    assert torch.equal(op.x0, x0[None]) and torch.equal(op.output, model(x0)[None])
+    assert torch.equal(op.x0, x0[None])
+    assert relative(op.output, model(x0)[None]) < 1e-14  # a gate's exp may round otherwise
     assert op.input_shape == x0.shape and op.output_shape == op.output.shape[1:]
     assert relative(op.residual, torch.stack([s.residual for s in singles], 1)) < 1e-12
 
