@@ -13,7 +13,7 @@ namespace linscope {
 constexpr unsigned kWarp = 32, kWarps = kBlock / kWarp;
 // Each multiprocessor's blocks at a time, and as many blocks in all as an H100 takes at a time: a
 // block's sums meet once, at some cost.
-constexpr unsigned kResidentInReduction = 3;
+constexpr unsigned kResidentInReduction = kTuring ? 2 : 3;
 constexpr int64_t kReducingBlocks = 384;
 
 // One block each takes planes up to this size; larger ones keep too few loads under way.

@@ -54,6 +54,13 @@ constexpr unsigned kBlock = 256;
 // hide memory's latency. Without the bound, ptxas spills for the sake of more.
 constexpr unsigned kResident = 4;
 
+// Turing makes bfloat16 of two registers, and has 64 KiB of shared memory.
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 800
+constexpr bool kTuring = true;
+#else
+constexpr bool kTuring = false;
+#endif
+
 // The same for kernels that carry sums from load to load, two registers each in float64.
 template <typename T>
 constexpr unsigned kResidentWithSums = sizeof(T) == 8 ? 2 : 3;

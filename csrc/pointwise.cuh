@@ -89,7 +89,7 @@ __global__ void __launch_bounds__(kBlock, kResidentOf<T>)
 // y = [Op(x0), Op(probes, decision of x0)]. Of the probes a block takes every `slices`-th; all
 // slices decide, the first one keeps the decision.
 template <typename Op, typename T, int VEC>
-__global__ void __launch_bounds__(kBlock, kResidentOf<T>)
+__global__ void __launch_bounds__(kBlock, kTuring ? 3 : kResidentOf<T>)
     scope_kernel(Op op, Tiling tiling, int64_t samples, Divisor slices, const T* __restrict__ x,
                  T* __restrict__ y) {
   const int64_t sample_size = tiling.packs * VEC, stride = tiling.rows * sample_size;
