@@ -11,7 +11,7 @@ import zlib
 import pytest
 import torch
 from browser import needs_browser
-from explorers import CLASSIFIER, NETWORK, SIZE, Server, shown, system
+from explorers import CLASSIFIER, ENDED, NETWORK, SIZE, Server, shown, system
 
 import linscope_cuda as ls
 from linscope_cuda.study.flips import flips
@@ -30,7 +30,7 @@ def server():
     running = Server()
     yield running
     code, said = running.end()
-    assert code == 0 and "Traceback" not in said
+    assert code == ENDED and "Traceback" not in said
 
 
 @pytest.fixture
@@ -486,6 +486,6 @@ def test_a_wrong_token_and_a_lost_server(browser):
     browser.look(f"{own.address}#{HASH}", 900)
     browser.wait(VIEWED)
     code, said = own.end()
-    assert code == 0 and "Traceback" not in said
+    assert code == ENDED and "Traceback" not in said
     said = browser.wait("(e => !e.hidden && e.innerText)(document.querySelector('.error'))")
     assert "does not answer" in said
