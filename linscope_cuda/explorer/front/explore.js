@@ -1022,8 +1022,7 @@ class Explorer {
         h("button", { type: "button", "data-save": "png", onclick: () => this.savePicture() }, "Save as PNG"),
         h("button", { type: "button", "data-save": "json", onclick: () => this.saveNumbers() }, "Save as JSON"),
         h("button", { type: "button", "data-save": "link", onclick: () => this.copy() }, "Copy the address"),
-        this.copied,
-        h("details", {}, h("summary", {}, "The same in Python"), this.lines)));
+        h("details", {}, h("summary", {}, "The same in Python"), this.lines), this.copied));
     transport.lost = (gone) => {
       if (gone) this.complain("The explorer's server does not answer: start linscope explore again, or wait.");
       else if (this.home) this.quiet(), this.view?.look();
