@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import torch
@@ -12,15 +13,27 @@ from classifiers import classifier
 import linscope_cuda as ls
 from linscope_cuda.study.system import EITHER, System, frozen
 
-NETWORK, CLASSIFIER = "pixelshuffle4_x3", "classifiers:classifier"
+NETWORK, CLASSIFIER, SLOW = "pixelshuffle4_x3", "classifiers:classifier", "explorers:slow"
 SIZE = 24
+ENDED = 130  # the exit code of Ctrl-C
+
+
+def slow() -> torch.nn.Module:
+    """A network that takes a minute to answer, and so to be frozen."""
+
+    class Slow(torch.nn.Module):
+        def forward(self, x):
+            time.sleep(60)
+            return x
+
+    return Slow()
 
 
 class Server:
     """The command in a process of its own; `address` ends with the token and a slash."""
 
-    def __init__(self, *arguments: str):
-        models = ["--model", NETWORK, "--model", CLASSIFIER]
+    def __init__(self, *arguments: str, first: str = NETWORK):
+        models = ["--model", first, "--model", CLASSIFIER]
         command = [sys.executable, "-m", "linscope_cuda", "explore", "--no-browser", *models]
         paths = [str(Path(ls.__file__).parents[1]), str(Path(__file__).parent)]
         self.process = subprocess.Popen(

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import sys
+import threading
 import webbrowser
 from pathlib import Path
+from typing import NoReturn
 from urllib.parse import urlencode
 
 import torch
@@ -14,6 +16,7 @@ from ..explorer import server, static
 from ..explorer.library import Library
 from ..explorer.session import Session
 from ..explorer.subject import Subject
+from ..explorer.toured import toured
 from ..report import BadInput
 from ..report.writing import require_writable
 from .command import Command
@@ -33,6 +36,11 @@ _OPTIONS: Options = {
         "know the token ask (default: %(default)s)",
     },
     ("--no-browser",): {"action": "store_true", "help": "only print the address"},
+    ("--tour",): {
+        "action": "store_true",
+        "help": "also make the page of linscope tour, in which each picture leads to where the "
+        "explorer shows the same",
+    },
     ("--static",): {
         "type": Path,
         "nargs": "?",
@@ -52,6 +60,8 @@ def _run(request: Request) -> None:
     _leave_a_core_to_the_browser()
     library = Library(models, [args.image], request.device, request.dtype)
     if args.static:
+        if args.tour:
+            raise BadInput("--tour is a page beside the explorer's server, and --static has none")
         return _write(request, library, start)
     if not 0 <= args.port < 2**16:
         raise BadInput(f"--port wants 0 ... 65535, was given {args.port}")
@@ -59,16 +69,32 @@ def _run(request: Request) -> None:
     second = {}
     if len(models) > 1 or len(policies) > 1:
         second = {"model2": models[-1], "policy2": policies[-1], "view": "compare"}
-    size = {"size": start.size} if start.size else {}
-    where = {"model": start.model, "photo": start.photo, "policy": start.policy} | size | second
+    tour = ""
+    if args.tour:
+        with request.working() as progress:
+            tour = toured(library, start, progress)
 
     def ready(address: str) -> None:
-        address = f"{address}#{urlencode(where)}"
-        print(f"linscope: {address}\nlinscope: Ctrl-C ends it", file=sys.stderr, flush=True)
+        pages = [f"{address}#{urlencode(start.address | second)}"]
+        pages += [address + server.TOUR] if tour else []
+        said = [*pages, "Ctrl-C ends it"]
+        print(*(f"linscope: {line}" for line in said), sep="\n", file=sys.stderr, flush=True)
         if not args.no_browser:
-            webbrowser.open(address)
+            webbrowser.open(pages[-1])
 
-    server.serve(Session(library), ready, args.host, args.port)
+    try:
+        server.serve(Session(library), ready, args.host, args.port, tour=tour)
+    except KeyboardInterrupt:
+        if any(thread.daemon for thread in threading.enumerate()):
+            _leave()
+        raise
+
+
+def _leave() -> NoReturn:
+    """At once: a freeze under way knows no stop, and must not outlive the interpreter."""
+    print("linscope: interrupted", file=sys.stderr, flush=True)
+    sys.stdout.flush()
+    os._exit(130)
 
 
 def _leave_a_core_to_the_browser() -> None:
@@ -95,6 +121,7 @@ COMMAND = Command(
   linscope explore --model upconv7_photo --image holiday.jpg --size 128
   linscope explore --model squeezenet1_1 --image imagenet_00_243
   linscope explore --model cyclegan_vintage --policy paper --policy taylor --size 128
+  linscope explore --tour
   linscope explore --static cat.html""",
     options=system_options(several=True) | _OPTIONS,
     run=_run,

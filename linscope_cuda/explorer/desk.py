@@ -69,14 +69,14 @@ class Desk:
                 counter.running.set()
             if counter.thread is None:
                 counter.thread = threading.Thread(
-                    target=self._work, args=(counter,), name=f"explore {kind}"
+                    target=self._work, args=(counter,), name=f"explore {kind}", daemon=True
                 )
                 counter.thread.start()
         if overtaken is not None:
             self._send(Message({"id": overtaken.header.get("id"), "dropped": True}))
 
-    def close(self) -> None:
-        """Drops what waits, stops what runs, and waits until it has."""
+    def close(self, wait: bool = True) -> None:
+        """Drops what waits, stops what runs, and waits until it has: a freeze knows no stop."""
         with self._lock:
             self._closed = True
             counters = list(self._counters.values())
@@ -85,7 +85,7 @@ class Desk:
                 if counter.running is not None:
                     counter.running.set()
             threads = [c.thread for c in counters if c.thread is not None]
-        for thread in threads:
+        for thread in threads if wait else ():
             if thread is not threading.current_thread():
                 thread.join()
 

@@ -25,15 +25,23 @@ _FILES = {
     "explore.js": ("explore.js", "text/javascript; charset=utf-8"),
     "explore.css": ("explore.css", "text/css; charset=utf-8"),
 }
+TOUR = "tour.html"
+_NO_OTHERS = "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 _HEADERS = {
     "Content-Security-Policy": (
         "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
-        "img-src 'self' data: blob:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+        f"img-src 'self' data: blob:; {_NO_OTHERS}"
     ),
     "Cache-Control": "no-store",
     "Referrer-Policy": "no-referrer",
     "X-Content-Type-Options": "nosniff",
     "Cross-Origin-Resource-Policy": "same-origin",
+}
+_TOUR_HEADERS = _HEADERS | {  # one file, which runs nothing
+    "Content-Security-Policy": (
+        f"default-src 'none'; style-src 'unsafe-inline'; img-src data:; {_NO_OTHERS}"
+    ),
+    "Content-Type": "text/html; charset=utf-8",
 }
 _WRONG = "This address wants the token that `linscope explore` printed: open the whole address.\n"
 _ROOM = 2**16  # of a message over the picture that it carries
@@ -47,9 +55,9 @@ def front(name: str) -> str:
     return resources.files("linscope_cuda.explorer").joinpath("front", name).read_text("utf-8")
 
 
-def application(session: Session, token: str, hosts: tuple[str, ...]) -> Any:
+def application(session: Session, token: str, hosts: tuple[str, ...], tour: str = "") -> Any:
     """The page as an ASGI application, for requests whose Host is one of `hosts` ("127.0.0.1:8000"
-    for example) and whose path begins with the token.
+    for example) and whose path begins with the token; `tour` is the tour's page, if there is one.
 
     application(Session(Library()), "secret", ("127.0.0.1:8000",))
     """
@@ -67,6 +75,8 @@ def application(session: Session, token: str, hosts: tuple[str, ...]) -> Any:
         if not known(request.path_params, request.headers):
             return PlainTextResponse(_WRONG, 403, _HEADERS)
         name = request.path_params["file"]
+        if name == TOUR and tour:
+            return Response(tour, 200, _TOUR_HEADERS)
         if name not in _FILES:
             return PlainTextResponse("There is no such file.\n", 404, _HEADERS)
         stored, kind = _FILES[name]
@@ -101,7 +111,7 @@ def application(session: Session, token: str, hosts: tuple[str, ...]) -> Any:
             pass  # the tab was closed, or says what the page never does
         finally:
             sending.cancel()
-            await asyncio.to_thread(desk.close)
+            desk.close(wait=False)
 
     return Starlette(
         routes=[
@@ -118,8 +128,10 @@ def serve(
     host: str = LOOPBACK,
     port: int = 0,
     token: str | None = None,
+    tour: str = "",
 ) -> None:
-    """Serves the page until Ctrl-C; `ready` is told its address once it can be opened.
+    """Serves the page until Ctrl-C, which it raises; `ready` is told its address once it can be
+    opened.
 
     `port` 0 takes a free one. BadInput if the port cannot be had, or the extra is missing.
 
@@ -147,7 +159,7 @@ def serve(
             ready(f"http://{named}:{port}/{token}/")
 
     config = uvicorn.Config(
-        application(session, token, tuple(hosts)),
+        application(session, token, tuple(hosts), tour),
         log_level="warning",
         access_log=False,
         server_header=False,
@@ -156,7 +168,7 @@ def serve(
         timeout_graceful_shutdown=1,
         ws="websockets-sansio",
     )
-    with listening, contextlib.suppress(KeyboardInterrupt):
+    with listening:
         Server(config).run(sockets=[listening])
 
 

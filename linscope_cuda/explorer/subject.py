@@ -65,6 +65,13 @@ class Subject:
         return image.crop((left, top, left + side, top + side))
 
     @property
+    def address(self) -> dict[str, str]:
+        """As the page's address says it."""
+        own = {"model": self.model, "photo": self.photo, "policy": self.policy}
+        size = {"size": str(self.size)} if self.size else {}
+        return own | size | ({"crop": ",".join(map(str, self.crop))} if self.crop else {})
+
+    @property
     def python(self) -> str:
         """The lines that make the operator `op`."""
         photo = f"ls.zoo.photo({self.photo!r}).image"

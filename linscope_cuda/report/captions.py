@@ -24,13 +24,14 @@ _COLOURS = {3: ("red", "green", "blue"), 1: ("grey",)}
 @dataclass(frozen=True)
 class Picture:
     """A PNG, the stem of its file, the caption beneath it and its room on the page: a "panel"
-    among others, a "chart" or a "large" one.
+    among others, a "chart" or a "large" one. `link` is an address that shows the same, if any does.
     """
 
     name: str
     caption: str
     png: bytes
     room: str = "panel"
+    link: str = ""
 
 
 def gallery(tour: Tour) -> Iterator[Picture]:

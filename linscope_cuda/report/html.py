@@ -47,6 +47,7 @@ figure.large img { max-width: 660px; }
 .scores .panels { grid-template-columns: repeat(auto-fill, minmax(min(100%, 280px), 1fr)); }
 .triplet figure { border: 0; padding: 0; }
 figure img { display: block; width: 100%; height: auto; }
+figure a:focus-visible { outline: 3px solid #2166ac; outline-offset: 2px; display: block; }
 figcaption { font-size: 14.5px; line-height: 1.4; margin-top: 6px; }
 table { border-collapse: collapse; font-size: 15.5px; margin: 0 0 6px; }
 th, td { text-align: left; vertical-align: top; padding: 6px 20px 6px 0;
@@ -133,10 +134,10 @@ def _section(section: Section, tour: Tour, pictures: dict[str, Picture]) -> str:
 def _figure(picture: Picture) -> str:
     data = base64.b64encode(picture.png).decode("ascii")
     caption = escape(picture.caption)
-    return (
-        f'<figure class="{picture.room}"><img src="data:image/png;base64,{data}" alt="{caption}">'
-        f"<figcaption>{caption}</figcaption></figure>"
-    )
+    image = f'<img src="data:image/png;base64,{data}" alt="{caption}">'
+    if picture.link:
+        image = f'<a href="{escape(picture.link)}">{image}</a>'
+    return f'<figure class="{picture.room}">{image}<figcaption>{caption}</figcaption></figure>'
 
 
 def _triplets(tour: Tour, pictures: dict[str, Picture]) -> str:

@@ -31,6 +31,8 @@ TOP = 5
 
 # Called with the share of the work that is done and what is being done.
 Progress = Callable[[float, str], object]
+# The preprocessing and x0 of a network, a photo and a size.
+Fit = Callable[[Network, Image.Image, int | None], tuple[Preprocess, Tensor]]
 
 
 @dataclass(frozen=True)
@@ -121,6 +123,7 @@ def explore(
     device: str = "cpu",
     dtype: torch.dtype = torch.float32,
     progress: Progress = lambda share, text: None,
+    fit: Fit = fitted,
 ) -> Tour:
     """Freezes the network on the photo and computes what a page shows of y = F x0 + r.
 
@@ -128,9 +131,9 @@ def explore(
     (bicubic) to `size` pixels square; None: the network's own size, or 48. `k` triplets;
     `pixel` (row, column) is the input's probed pixel, None: the most detailed one, or for a
     classifier the one that its best score weighs most. `policy` says how nonlinear functions are
-    frozen. The network itself is not changed. BadInput (a ValueError) if the photo, `size`, `k` or
-    `pixel` is out of range, or if the network cannot take the picture, gives neither scores nor a
-    picture, or cannot be frozen.
+    frozen; `fit` makes x0 in another way. The network itself is not changed. BadInput (a
+    ValueError) if the photo, `size`, `k` or `pixel` is out of range, or if the network cannot take
+    the picture, gives neither scores nor a picture, or cannot be frozen.
 
     found = explore(zoo.load("pixelshuffle4_x3"), zoo.photo("cat").image, k=2)
     found.relative_error, found.svd.S
@@ -138,7 +141,7 @@ def explore(
     started = time.perf_counter()
     require_triplets(k)
     progress(0.0, "freezing the network")
-    preprocess, x0 = fitted(network, image, size)
+    preprocess, x0 = fit(network, image, size)
     x0 = x0.to(device, dtype)
     model = copy.deepcopy(network.model).to(device, dtype)
     y = plain(model, x0, network_name)

@@ -11,7 +11,7 @@ import zlib
 import pytest
 import torch
 from browser import needs_browser
-from explorers import CLASSIFIER, NETWORK, SIZE, Server, shown, system
+from explorers import CLASSIFIER, ENDED, NETWORK, SIZE, Server, shown, system
 
 import linscope_cuda as ls
 from linscope_cuda.study.flips import flips
@@ -30,7 +30,7 @@ def server():
     running = Server()
     yield running
     code, said = running.end()
-    assert code == 0 and "Traceback" not in said
+    assert code == ENDED and "Traceback" not in said
 
 
 @pytest.fixture
@@ -165,6 +165,8 @@ def test_labels_ledger_and_votes(page):
     found, said = ls.ledger(op, [other]), shown(browser, "ledger")[0]
     assert said["names"] == found.names and said["input"] == pytest.approx(found.input.item())
     assert said["values"] == pytest.approx(found.values[:, 0].tolist())
+    heights = browser("[...document.querySelectorAll('.entries b')].map(b => b.clientHeight)")
+    assert len(set(heights)) == 1  # a line each
     bars = browser("[...document.querySelectorAll('.entries b')].map(b => b.innerText)")
     assert len(bars) == 1 + len(found.names)
     number = float(bars[1].replace("\u2212", "-"))
@@ -241,7 +243,7 @@ def test_two_policies_side_by_side(page):
 
 def test_two_networks_are_asked_at_the_same_place(page):
     other = "edsr_baseline_x2-random"
-    address = f"{HASH}&view=compare&pixel=61,30&model2={other}&policy2=paper"
+    address = f"{HASH}&view=compare&pixel=61,30&model2={other}&policy2=paper&pins=output,61,30"
     browser = page(address, until="linscope?.answers.field && linscope.answers.field2")
     header, arrays = shown(browser, "field2")
     assert header["pixel"] == [41, 20]  # 61.5 and 30.5, times 48 / 72
@@ -252,6 +254,10 @@ def test_two_networks_are_asked_at_the_same_place(page):
     browser.pointer("mouseMoved", *panel(browser, 4, 11, 7, 48, 48))
     browser.wait("linscope.answers.field2.header.pixel + '' === '11,7'")
     browser.wait("linscope.answers.field.header.pixel + '' === '17,11'")
+    browser.wait("document.querySelectorAll('.pins figure').length === 2")
+    pinned = browser("[...document.querySelectorAll('.pins figcaption')].map(f => f.innerText)")
+    assert pinned[0].startswith(f"{NETWORK}, paper: output 61, 30: ")
+    assert pinned[1].startswith(f"{other}, paper: output 41, 20: ")
 
 
 @pytest.mark.parametrize("how", ["chosen", "dropped"])
@@ -371,6 +377,26 @@ def test_an_address_shows_the_same_again_and_exports_it(page):
     browser.wait("document.querySelectorAll('.pins figure').length === 1")
 
 
+@pytest.mark.parametrize("allowed", [True, False])
+def test_the_address_is_copied_or_shown_to_be_copied(allowed, page):
+    browser = page(f"{HASH}&pixel=20,31")
+    browser(
+        "Object.defineProperty(navigator, 'clipboard', {value: {writeText: async (text) => {"
+        f"if (!{str(allowed).lower()}) throw new Error('refused'); window.taken = text}}}}}}) && 0"
+    )
+    browser("document.querySelector('[data-save=link]').click()")
+    said = browser.wait("document.querySelector('.copied').innerText")
+    link = browser("location.href")
+    assert "pixel=20%2C31" in link
+    if allowed:
+        assert browser("window.taken") == link and said == "The address is copied."
+        return
+    chosen = browser(
+        "(f => f.value.slice(f.selectionStart, f.selectionEnd))(document.activeElement)"
+    )
+    assert chosen == link and "does not let this page copy" in said
+
+
 def test_the_python_lines_of_every_view_make_what_is_shown(page):
     views = {
         f"{LABELS}&show=row": ("label", "values"),
@@ -486,6 +512,6 @@ def test_a_wrong_token_and_a_lost_server(browser):
     browser.look(f"{own.address}#{HASH}", 900)
     browser.wait(VIEWED)
     code, said = own.end()
-    assert code == 0 and "Traceback" not in said
+    assert code == ENDED and "Traceback" not in said
     said = browser.wait("(e => !e.hidden && e.innerText)(document.querySelector('.error'))")
     assert "does not answer" in said

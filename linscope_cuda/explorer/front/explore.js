@@ -235,6 +235,7 @@ const chooser = (label, choices, chosen, change, names = (c) => c) =>
 const digits = (value, count = 3) =>
   value === null || value === undefined ? "none"
     : String(Number(value.toPrecision(count))).replace("-", "\u2212");
+const pixels = (value) => (value === null ? "none" : `${digits(value)} pixel${digits(value) === "1" ? "" : "s"}`);
 const percent = (share) => (share === null ? "none" : `${digits(100 * share)} %`);
 const short = (name, most = 28) => (name.length <= most ? name : name.slice(0, most - 1) + "\u2026");
 
@@ -465,7 +466,7 @@ class FieldPane {
     this.element = h("section", { class: "pane", "aria-label": facts.system },
       lane || explorer.state.view === "compare" ? h("h3", {}, `${facts.system}, ${facts.policy}`) : null,
       h("div", { class: "panels" }, this.panels.input.element, this.panels.output.element,
-        h("div", { class: "column" }, this.close.element, this.bar.element, this.numbers)));
+        this.close.element, h("div", { class: "beneath" }, this.bar.element, this.numbers)));
   }
 
   // The pixel at the same place of the picture, of one network's and of another's.
@@ -474,15 +475,22 @@ class FieldPane {
     return pixel.map((p, d) => Math.floor(((p + 0.5) * theirs[d + 1]) / ours[d + 1]));
   }
 
-  async look(asked) {
-    const { state } = this.explorer;
-    const { at } = state;
+  // The question about a pixel of the first network, as it is put to this one.
+  asked(at, pixel) {
     const shape = this.opened.header[`${at}_shape`];
-    const pixel = this.moved(at, pair(state.pixel), this.explorer.opened, this.opened)
-      .map((p, d) => Math.min(Math.max(p, 0), shape[d + 1] - 1));
-    const channel = state.channel === "" ? null : Math.min(Number(state.channel), shape[0] - 1);
-    this.panels[at].place = pixel;  // where keys go on from, also before there is an answer
-    const answer = await this.explorer.ask("field", { subject: this.subject, at, pixel, channel }, this.lane);
+    const { channel } = this.explorer.state;
+    return {
+      subject: this.subject, at,
+      pixel: this.moved(at, pixel, this.explorer.opened, this.opened)
+        .map((p, d) => Math.min(Math.max(p, 0), shape[d + 1] - 1)),
+      channel: channel === "" ? null : Math.min(Number(channel), shape[0] - 1),
+    };
+  }
+
+  async look(asked) {
+    const question = this.asked(this.explorer.state.at, pair(this.explorer.state.pixel));
+    this.panels[question.at].place = question.pixel;  // where keys go on from, also before there is an answer
+    const answer = await this.explorer.ask("field", question, this.lane);
     if (!answer || !this.element.isConnected) return;
     this.draw(answer);
     this.explorer.shown(this.lane ? "field2" : "field", answer, asked);
@@ -517,7 +525,6 @@ class FieldPane {
       + `columns ${window[1]} to ${window[1] + window[3] - 1}`);
     this.bar.set(scale);
     this.scale = values.largest;
-    const pixels = (value) => (value === null ? "none" : `${digits(value)} pixel${digits(value) === "1" ? "" : "s"}`);
     readings(this.numbers, [
       [`${percent(header.share)} of the energy within`, pixels(header.radius)],
       [`further than ${digits(header.within)} pixels`, percent(header.away)],
@@ -733,7 +740,8 @@ async function panesView(explorer, body, both) {
     const scale = facts.output_shape.map((n, d) => n / facts.input_shape[d]);
     state.pixel = facts.pixel.map((p, d) => Math.floor((p + 0.5) * scale[d + 1])).join(",");
   }
-  explorer.drawPins(facts.classifier);
+  explorer.panes = panes.filter((pane) => pane instanceof FieldPane);
+  explorer.drawPins();
   return { look: (asked) => Promise.all(panes.map((pane) => pane.look(asked))) };
 }
 
@@ -780,7 +788,7 @@ async function spectrumView(explorer, body) {
     h("div", { class: "controls" }, h("label", { class: "choice wide" }, h("span", {}, "t"), slider, output),
       h("button", { type: "button", onclick: () => askFar() }, "How far does it hold?")),
     numbers, far,
-    h("div", { class: "panels" }, moved.element, ...(answers ? answers.map((a) => a.element) : [table])));
+    h("div", { class: "panels three" }, moved.element, ...(answers ? answers.map((a) => a.element) : [table])));
   if (header.k < header.asked || !header.converged) {
     place.prepend(h("p", { class: "note" }, `Stopped: ${header.k} of ${header.asked} triplets are done.`));
   }
@@ -992,7 +1000,7 @@ async function photoView(explorer, body) {
 
 class Explorer {
   constructor(root, transport) {
-    Object.assign(this, { root, transport, answers: {}, timings: [], pins: [] });
+    Object.assign(this, { root, transport, answers: {}, timings: [], pins: [], panes: [] });
     this.state = stateOf(transport.address.get());
     this.tabs = h("div", { class: "tabs", role: "tablist", "aria-label": "views", onkeydown: (e) => this.nextTab(e) });
     this.said = h("p", { class: "sentence" });
@@ -1004,6 +1012,7 @@ class Explorer {
       h("button", { type: "button", onclick: () => this.transport.stop(this.kind) }, "Stop"));
     this.body = h("div", { class: "body", role: "tabpanel", id: "linscope-view" });
     this.pinned = h("div", { class: "pins", role: "list", "aria-label": "pinned fields" });
+    this.copied = h("span", { class: "copied", role: "status" });
     this.lines = h("pre", { tabIndex: 0, "aria-label": "Python lines that make the same" });
     root.classList.add("linscope");
     root.replaceChildren(
@@ -1013,7 +1022,7 @@ class Explorer {
         h("button", { type: "button", "data-save": "png", onclick: () => this.savePicture() }, "Save as PNG"),
         h("button", { type: "button", "data-save": "json", onclick: () => this.saveNumbers() }, "Save as JSON"),
         h("button", { type: "button", "data-save": "link", onclick: () => this.copy() }, "Copy the address"),
-        h("details", {}, h("summary", {}, "The same in Python"), this.lines)));
+        h("details", {}, h("summary", {}, "The same in Python"), this.lines), this.copied));
     transport.lost = (gone) => {
       if (gone) this.complain("The explorer's server does not answer: start linscope explore again, or wait.");
       else if (this.home) this.quiet(), this.view?.look();
@@ -1027,10 +1036,7 @@ class Explorer {
     this.home = answer.header;
     this.state.model ||= this.home.networks[0];
     this.state.photo ||= this.home.photos[0];
-    this.pins = this.state.pins ? this.state.pins.split(";").map((text) => {
-      const [at, ...pixel] = text.split(",");
-      return { at, pixel: pixel.map(Number) };
-    }) : [];
+    this.readPins();
     window.addEventListener("hashchange", () => this.reload());
     await this.open();
   }
@@ -1039,9 +1045,17 @@ class Explorer {
     const state = stateOf(this.transport.address.get());
     if (addressOf(state) === addressOf(this.state)) return;
     Object.assign(this.state, state);
+    this.readPins();
     this.state.model ||= this.home.networks[0];
     this.state.photo ||= this.home.photos[0];
     await this.open();
+  }
+
+  readPins() {
+    this.pins = this.state.pins ? this.state.pins.split(";").map((text) => {
+      const [at, ...pixel] = text.split(",");
+      return { at, pixel: pixel.map(Number) };
+    }) : [];
   }
 
   subject(second = false) {
@@ -1165,6 +1179,7 @@ class Explorer {
   // Changes what is seen: at once, or with the view made anew.
   async set(changes, asked = null, anew = false) {
     Object.assign(this.state, changes);
+    this.copied.replaceChildren();
     this.write();
     if (anew) await this.open();
     else await this.view?.look(asked);
@@ -1190,26 +1205,28 @@ class Explorer {
     this.drawPins();
   }
 
-  // Close-ups of pinned pixels, which stay while the pointer goes on.
-  async drawPins(none = false) {
+  // Close-ups of pinned pixels, of each network that is seen, which stay while the pointer goes on.
+  async drawPins() {
     this.state.pins = this.pins.map(({ at, pixel }) => [at, ...pixel].join(",")).join(";");
     this.write();
-    const shown = none ? [] : [...this.pins];
+    const mine = (this.drawing = Symbol("pins"));
     this.pinned.replaceChildren();
-    for (const pin of shown) {
-      const channel = this.state.channel === "" ? null : Number(this.state.channel);
-      const subject = this.subject();
-      const answer = await this.ask("field", { subject, at: pin.at, pixel: pin.pixel, channel }, 2);
-      if (!answer || !this.pins.includes(pin)) return;
+    for (const [pin, pane] of this.pins.flatMap((pin) => this.panes.map((pane) => [pin, pane]))) {
+      const answer = await this.ask("field", pane.asked(pin.at, pin.pixel), 2);
+      if (this.drawing !== mine) return;
+      if (!answer) continue;
       const { header, arrays } = answer;
       const [, [top, bottom], [left, right]] = header.box;
       const [y, x, height, width] = header.window
         ? [header.window[0], header.window[1], header.window[2], header.window[2]]
         : [top, left, bottom - top, right - left];
       const values = plane(arrays.values, this.state.shown);
-      const panel = new Panel("", `${header.field} field of ${pin.at} pixel ${pin.pixel.join(", ")}`, [height, width]);
+      const { system, policy } = pane.opened.header;
+      const whose = this.panes.length > 1 ? `${system}, ${policy}: ` : "";
+      const place = `${pin.at} ${header.pixel.join(", ")}`;
+      const panel = new Panel("", `${whose}${header.field} field of ${place}`, [height, width]);
       panel.show([[signedPicture(values, Number(this.state.scale) || values.largest), top, left]], [], [y, x, height, width]);
-      panel.say(`${pin.at} ${pin.pixel.join(", ")}: ${digits(header.radius)} pixels`);
+      panel.say(`${whose}${place}: ${pixels(header.radius)}`);
       panel.element.setAttribute("role", "listitem");
       panel.element.append(
         h("button", { type: "button", onclick: () => this.set({ at: pin.at, pixel: pin.pixel.join(",") }) }, "show"),
@@ -1273,7 +1290,13 @@ class Explorer {
 
   async copy() {
     this.transport.address.set(addressOf(this.state));
-    await navigator.clipboard?.writeText(this.transport.address.link()).catch(() => {});
+    const link = this.transport.address.link();
+    const taken = await navigator.clipboard?.writeText(link).then(() => true, () => false);
+    if (taken) return this.copied.replaceChildren("The address is copied.");
+    const field = h("input", { type: "text", readOnly: true, value: link, "aria-label": "the address" });
+    this.copied.replaceChildren("The browser does not let this page copy; here is the address:", field);
+    field.focus();
+    field.select();
   }
 }
 
