@@ -67,7 +67,10 @@ def test_a_spill_is_found(faults):
 def test_a_stack_frame_is_found(faults):
     # An array with an index that is known only when the kernel runs lies in memory.
     sums = "wide through_gate[VEC] = {};"
-    indexed = "wide through_gate[64] = {}; through_gate[shape.samples % 64] = 1;"
+    indexed = (
+        "wide through_gate[64] = {};"
+        "for (int j = 0; j < 64; ++j) through_gate[j * shape.samples % 64] += j;"
+    )
     assert "has a stack frame" in faults("gate", "gate.cuh", sums, indexed)
 
 
