@@ -54,5 +54,5 @@ def test_a_forgotten_device_shows():
         def forward(self, x):
             return torch.relu(x) + torch.ones(4)
 
-    with pytest.raises(RuntimeError, match="same device|two different devices"):
+    with pytest.raises(RuntimeError, match=r"same device|two different devices"):
         everything(Forgets(), torch.empty(1, 4, device=SECOND), "tape")
