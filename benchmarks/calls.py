@@ -40,7 +40,7 @@ def run(device: torch.device, quick: bool = False) -> list[dict]:
 
 
 def _some(calls: dict[ScopeCall, str]) -> dict[ScopeCall, str]:
-    kinds = {call.kind for call in calls}
+    kinds = dict.fromkeys(call.kind for call in calls)
     return {
         call: network
         for kind in kinds
@@ -95,7 +95,7 @@ class Copies:
         if half not in self.known:
             source = torch.randint(256, (half,), dtype=torch.uint8, device=self.device)
             target = torch.empty_like(source)
-            self.known[half] = seconds_of(lambda: target.copy_(source), self.expected(half))
+            self.known[half] = seconds_of(lambda: target.copy_(source), self.expected(round(moved)))
         return self.known[half]
 
     @staticmethod
@@ -118,9 +118,10 @@ def seconds_of(work: Callable[[], object], expected: float, rounds: int = 7) -> 
     torch.cuda.current_stream().wait_stream(stream)
     graph.replay()
     marks = [torch.cuda.Event(enable_timing=True) for _ in range(rounds + 1)]
-    for mark in marks:
-        mark.record()
+    marks[0].record()
+    for mark in marks[1:]:
         graph.replay()
+        mark.record()
     torch.cuda.synchronize()
     taken = [a.elapsed_time(b) / 1e3 / calls for a, b in itertools.pairwise(marks)]
     return statistics.median(taken)

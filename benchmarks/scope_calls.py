@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
@@ -52,7 +53,11 @@ def scope_calls() -> dict[ScopeCall, str]:
     """Every scope call of the networks, once, with the first network that makes it."""
     found: dict[ScopeCall, str] = {}
     for name, network in NETWORKS.items():
-        model = network.build().to("meta").eval()
+        try:
+            model = network.build().to("meta").eval()
+        except ModuleNotFoundError as missing:
+            print(f"benchmarks: {name} is left out: {missing}", file=sys.stderr)
+            continue
         for module in model.modules():
             module.register_forward_hook(_noting(found, name))
         with torch.no_grad():

@@ -60,6 +60,10 @@ struct PackIndex {
 template <typename W, bool LAST, int VEC>
 constexpr int cells_of = !LAST && VEC > W::stride ? VEC / W::stride : 1;
 
+// Neighbours in the order of memory that a thread of the transposed pool takes: cells, or channels.
+template <typename W, bool LAST, int VEC>
+constexpr int taken_of = W::known && !LAST ? cells_of<W, LAST, VEC> : VEC;
+
 struct PoolWork {
   PoolShape shape;
   Tiling tiling;  // of the references' outputs, or, transposed, of pixels or cells
@@ -264,8 +268,7 @@ __global__ void __launch_bounds__(kBlock, kResidentWithWindow<W>)
   const auto [tile, slice] = work.slices.split(blockIdx.x);
   const Place place = work.tiling.place<1>(tile, 0);
   if (!place.inside) return;
-  constexpr int step = W::known && !LAST ? cells_of<W, LAST, VEC> : VEC;
-  const PixelIndex at = work.index.of<LAST, step>(place);
+  const PixelIndex at = work.index.of<LAST, taken_of<W, LAST, VEC>>(place);
   const int64_t first = at.sample + slice * work.shape.references;
   if constexpr (W::known) {
     gather_cells<W, LAST, VEC>(work, at, first, u, decision, x);
@@ -281,18 +284,16 @@ template <bool TRANSPOSED, typename T, typename code_t, typename F>
 void dispatch_pool(const PoolShape& shape, const T* x, const T* y, const code_t* decision,
                    const F& f) {
   const auto with = [&]<typename W, bool LAST, int VEC>() {
-    constexpr int step = TRANSPOSED && W::known && !LAST ? cells_of<W, LAST, VEC> : VEC;
+    constexpr int step = TRANSPOSED ? taken_of<W, LAST, VEC> : VEC;
     Planes taken = TRANSPOSED ? shape.in : shape.out;
     if (TRANSPOSED && W::known) {
       taken.height = (shape.in.height + shape.window.padding_h + W::stride - 1) / W::stride;
       taken.width = (shape.in.width + shape.window.padding_w + W::stride - 1) / W::stride;
     }
     const auto tiling = Tiling::of(shape.references, taken.channels * taken.area() / step, 1);
-    const int64_t samples = shape.samples / shape.references,
-                  slices = std::clamp<int64_t>(kManyBlocks / tiling.blocks(), 1, samples);
+    const unsigned slices = slices_of(shape.samples / shape.references, tiling.blocks());
     f.template operator()<W, LAST, VEC>(
-        PoolWork{shape, tiling, PackIndex(taken, step), Divisor(slices)},
-        static_cast<unsigned>(tiling.blocks() * slices));
+        PoolWork{shape, tiling, PackIndex(taken, step), Divisor(slices)}, tiling.blocks() * slices);
   };
   const auto usual = [&]<typename W>() {
     if (shape.in.channels_last) {

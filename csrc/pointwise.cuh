@@ -136,10 +136,9 @@ __global__ void __launch_bounds__(kBlock, kTuring ? 3 : kResidentOf<T>)
   }
 }
 
-// Slices of the probes that let few blocks become many.
-inline unsigned slices_of(const BatchShape& shape, int64_t blocks) {
-  const int64_t probes = shape.samples / shape.references - 1;
-  return static_cast<unsigned>(std::max<int64_t>(1, std::min(probes, kManyBlocks / blocks)));
+// Slices of a reference's samples that let few blocks become many.
+inline unsigned slices_of(int64_t samples, int64_t blocks) {
+  return static_cast<unsigned>(std::max<int64_t>(1, std::min(samples, kManyBlocks / blocks)));
 }
 
 template <int VEC, typename Op, typename T>
@@ -152,7 +151,7 @@ void launch_frozen(const Op& op, const BatchShape& shape, const T* x, T* y, cuda
 template <int VEC, typename Op, typename T>
 void launch_scope(const Op& op, const BatchShape& shape, const T* x, T* y, cudaStream_t stream) {
   const auto tiling = Tiling::of(shape.references, shape.sample_size / VEC, kScopePacks);
-  const unsigned slices = slices_of(shape, tiling.blocks());
+  const unsigned slices = slices_of(shape.samples / shape.references - 1, tiling.blocks());
   launch(scope_kernel<Op, T, VEC>, tiling.blocks() * slices, kBlock, 0, stream, op, tiling,
          shape.samples, Divisor(slices), x, y);
 }

@@ -37,19 +37,19 @@ def steps(results: Path) -> dict[str, tuple[list[str], int]]:
                 *("compute-sanitizer", "--tool", tool, "--error-exitcode", "1"),
                 *(PYTHON, "tools/every_launch.py"),
             ],
-            240,
+            60,
         )
         for tool in SANITIZERS
     }
     tests = [PYTHON, "-m", "pytest", "-q", "-m", "cuda", "-p", "no:cacheprovider", "tests"]
     return {
         "build": ([PYTHON, "setup.py", "build_ext", "--inplace"], 300),
-        "selftest": ([PYTHON, "-m", "linscope_cuda", "selftest"], 60),
+        "selftest": ([PYTHON, "-m", "linscope_cuda", "selftest", "--device", "cuda"], 60),
         "test": (tests, 300),
         **watched,
         "calls": ([*benchmarks, "calls", *device, f"{results}-calls.json"], 120),
-        "ways": ([*benchmarks, "ways", *device, f"{results}-ways.json"], 300),
-        "kernels": ([*benchmarks, "kernels", *device, f"{results}-kernels.json"], 300),
+        "ways": ([*benchmarks, "ways", *device, f"{results}-ways.json"], 240),
+        "kernels": ([*benchmarks, "kernels", *device, f"{results}-kernels.json"], 240),
         "page": ([PYTHON, "-m", "benchmarks.page"], 60),
     }
 

@@ -13,7 +13,7 @@ from ..report import BadInput, pictures, publish
 from ..report.spectrum import Spectrum, convergence, energy_curve, spectrum
 from ..report.triplet_sheet import triplet_sheet
 from ..study.system import System, share_in_words
-from ..study.tour import ANGLE, MAX_PASSES, SEED, TOLERANCE
+from ..study.tour import SEED, accuracy
 from .command import Command
 from .request import PROGRAM, SAVE, TRIPLETS, Options, Request, output_options, system_options
 from .terminal import Progress, with_bars
@@ -91,13 +91,7 @@ def _solved(
         return svd(op, k, method, generator=generator, progress=False, callback=told, **options)
 
     try:
-        triplets = solve(
-            "lanczos",
-            tol=TOLERANCE,
-            angle=ANGLE,
-            max_passes=MAX_PASSES * k,
-            checkpoint=args.checkpoint,
-        )
+        triplets = solve("lanczos", **accuracy(k), checkpoint=args.checkpoint)
     except ValueError as error:
         if str(error).startswith("checkpoint"):
             raise BadInput(str(error)) from error

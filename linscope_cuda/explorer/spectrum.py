@@ -12,7 +12,7 @@ from ..study.close_up import triplet_windows
 from ..study.errors import BadInput
 from ..study.flips import flips, radius
 from ..study.photos import MOST_TRIPLETS
-from ..study.tour import ANGLE, MAX_PASSES, SEED, TOLERANCE, norm
+from ..study.tour import ANGLE, SEED, TOLERANCE, accuracy, norm
 from ..zoo.preprocess import rgb
 from .asked import Asked, Stopped
 from .library import Library, Looked
@@ -48,9 +48,7 @@ def _solved(looked: Looked, k: int, asked: Asked) -> SVD:
     return svd_of(
         looked.own_copy,
         k=k,
-        tol=TOLERANCE,
-        angle=ANGLE,
-        max_passes=MAX_PASSES * k,
+        **accuracy(k),
         generator=torch.Generator().manual_seed(SEED),
         progress=False,
         callback=told,

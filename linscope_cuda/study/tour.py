@@ -8,6 +8,7 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from PIL import Image
@@ -28,6 +29,15 @@ MAX_PASSES = 500  # per triplet: a cluster may take any number, and the error ba
 SEED = 0
 
 TOP = 5
+
+
+def accuracy(k: int) -> dict[str, Any]:
+    """What `svd` is asked for where k triplets are shown.
+
+    svd(op, k, **accuracy(k))
+    """
+    return {"tol": TOLERANCE, "angle": ANGLE, "max_passes": MAX_PASSES * k}
+
 
 # Called with the share of the work that is done and what is being done.
 Progress = Callable[[float, str], object]
@@ -163,9 +173,7 @@ def explore(
         op,
         k=k,
         method=METHOD,
-        tol=TOLERANCE,
-        angle=ANGLE,
-        max_passes=MAX_PASSES * k,
+        **accuracy(k),
         generator=torch.Generator().manual_seed(SEED),
         progress=False,
         callback=lambda step: progress(*_share(step, k)),
