@@ -18,13 +18,22 @@ SLOW = {
 }
 
 
+def torch_settings():
+    settings = (torch.get_num_threads, torch.get_default_dtype, torch.is_grad_enabled)
+    return {f.__name__: f() for f in settings}
+
+
+SETTINGS = torch_settings()
+
+
 @pytest.fixture(autouse=True)
-def _same_rules():
-    """What a test registers, it registers for itself."""
+def _same_process():
+    """What a test registers, it registers for itself; torch's settings stay as they were."""
     before = dict(ls.rules.RULES)
     yield
     ls.rules.RULES.clear()
     ls.rules.RULES.update(before)
+    assert torch_settings() == SETTINGS
 
 
 def pytest_collection_modifyitems(items):

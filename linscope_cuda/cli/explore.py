@@ -6,6 +6,8 @@ import os
 import sys
 import threading
 import webbrowser
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NoReturn
 from urllib.parse import urlencode
@@ -57,18 +59,27 @@ def _run(request: Request) -> None:
     models = list(dict.fromkeys(args.model or [MODEL]))
     policies = list(dict.fromkeys(args.policy or ["paper"]))
     start = Subject(models[0], args.image, policies[0], request.size)
-    _leave_a_core_to_the_browser()
     library = Library(models, [args.image], request.device, request.dtype)
-    if args.static:
-        if args.tour:
-            raise BadInput("--tour is a page beside the explorer's server, and --static has none")
-        return _write(request, library, start)
-    if not 0 <= args.port < 2**16:
-        raise BadInput(f"--port wants 0 ... 65535, was given {args.port}")
-    library.photo(args.image)  # said here rather than on the page
+    if not args.static:
+        if not 0 <= args.port < 2**16:
+            raise BadInput(f"--port wants 0 ... 65535, was given {args.port}")
+        library.photo(args.image)  # said here rather than on the page
+    elif args.tour:
+        raise BadInput("--tour is a page beside the explorer's server, and --static has none")
+    with _a_core_left_to_the_browser():
+        if args.static:
+            _write(request, library, start)
+        else:
+            _serve(request, library, start, {"model": models, "policy": policies})
+
+
+def _serve(
+    request: Request, library: Library, start: Subject, chosen: dict[str, list[str]]
+) -> None:
+    args = request.args
     second = {}
-    if len(models) > 1 or len(policies) > 1:
-        second = {"model2": models[-1], "policy2": policies[-1], "view": "compare"}
+    if any(len(names) > 1 for names in chosen.values()):
+        second = {f"{kind}2": names[-1] for kind, names in chosen.items()} | {"view": "compare"}
     tour = ""
     if args.tour:
         with request.working() as progress:
@@ -97,9 +108,15 @@ def _leave() -> NoReturn:
     os._exit(130)
 
 
-def _leave_a_core_to_the_browser() -> None:
+@contextmanager
+def _a_core_left_to_the_browser() -> Iterator[None]:
     """Threads that wait for each other are slow where others compute, too."""
-    torch.set_num_threads(max(1, min(torch.get_num_threads(), (os.cpu_count() or 2) - 1)))
+    before = torch.get_num_threads()
+    torch.set_num_threads(max(1, min(before, (os.cpu_count() or 2) - 1)))
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _write(request: Request, library: Library, start: Subject) -> None:
