@@ -1,6 +1,6 @@
 # Each command does all its own set-up in a virtual environment.
 #   make tour     pictures and a page of the bundled network, in tour/tour.html
-#   make test     build, install and run every test
+#   make test     build, install and run every test; with PYTEST="-n 2 --dist loadfile", in two processes
 #   make quick    the tests that take no time, in about a minute on two cores
 #   make gallery  every picture of README.md and docs/, in docs/pictures; those of the explorer want chromium
 # TORCH chooses the build of torch: make test TORCH="torch==2.13.0"
@@ -9,6 +9,7 @@ PYTHON ?= python3
 VENV ?= .venv
 TORCH ?= torch>=2.11
 TESTS ?= tests
+PYTEST ?=
 EXTRAS ?= test
 OUT ?= tour
 
@@ -23,7 +24,7 @@ tour: $(VENV)/installed
 	$(BIN)/linscope tour --out $(OUT)
 
 test: $(VENV)/installed
-	$(BIN)/pytest $(TESTS)
+	$(BIN)/pytest $(PYTEST) $(TESTS)
 
 quick: $(VENV)/installed
 	$(BIN)/pytest -n 2 -m "not slow and not network and not cuda" $(TESTS)

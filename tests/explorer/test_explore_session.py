@@ -388,7 +388,8 @@ class TestServer:
 
         answer = asyncio.run(ask(url, own))
         assert answer["id"] == 7 and "pixelshuffle4_x3" in answer["networks"]
-        bad = ((url, "http://evil.example"), (url, None), (url.replace("/q", "x/q"), own))
+        elsewhere = url.replace("/questions", "x/questions")
+        bad = ((url, "http://evil.example"), (url, None), (elsewhere, own))
         for where, origin in bad:
             with pytest.raises(InvalidStatus):
                 asyncio.run(ask(where, origin))
