@@ -196,6 +196,19 @@ def test_svd_equals_a_dense_one(here, capsys):
         assert min(size_of(here / "new" / name)) > 400
 
 
+def test_svd_for_certain(here, capsys):
+    plain, sure = (
+        run(capsys, "svd", *QUICK, "-k", "3", "--json", "--out", f"new{len(more)}", *more)
+        for more in ([], ["--certain"])
+    )
+    assert not plain["systems"][0]["certain"] and not all(plain["systems"][0]["proven"])
+    (found,) = sure["systems"]
+    assert found["certain"] and all(found["proven"])
+    sigmas = torch.linalg.svdvals(operator().todense())[:3].tolist()
+    for sigma, true, error in zip(found["sigma"], sigmas, found["error"], strict=True):
+        assert abs(sigma - true) <= error
+
+
 def test_svd_s_text_marks_estimates():
     hidden = " (est.: right unless a value hid from the search)"
     assert with_bars([5.0, 4.0], [1e-6, 2e-5], [True, True]) == "5 +- 1e-06, 4 +- 2e-05"

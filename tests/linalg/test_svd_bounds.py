@@ -289,15 +289,16 @@ WRONG = [("clusters of six", 23), ("clusters of six", 83)]
 
 @pytest.mark.parametrize(("kind", "seed"), WRONG)
 def test_a_bar_that_is_wrong_is_an_estimate(kind, seed, measuring):
-    (_, wrong, elsewhere, _, wrong_estimates), _ = measuring["wrong_bars"](kind, seed)
-    assert wrong_estimates > 0 and wrong == elsewhere == 0
+    counted, _ = measuring["of_one"](kind, seed)
+    assert counted.wrong_estimates > 0 and counted.wrong_bounds == counted.not_ith == 0
 
 
-@pytest.mark.parametrize("kind", range(6))
+@pytest.mark.parametrize("kind", range(9))
 def test_no_bound_is_wrong(kind, measuring):
     name = [*measuring["KINDS"]][kind]
-    bars = sum(measuring["wrong_bars"](name, seed)[0] for seed in range(1000, 1004))
-    assert bars[1] == 0 and bars[0] + bars[3] > 4
+    for seed in range(1000, 1004):
+        counted, _ = measuring["of_one"](name, seed)
+        assert counted.wrong_bounds == 0 and counted.bounds + counted.estimates == counted.triplets
 
 
 def test_bars_of_a_well_separated_spectrum_are_estimates_far_below_the_residuals():

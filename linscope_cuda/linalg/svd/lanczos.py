@@ -16,15 +16,16 @@ from __future__ import annotations
 from dataclasses import replace
 from functools import partial
 from math import inf
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from .basis import grown, orthonormal
-from .bounds import BEYOND, angles, gaps, is_proven, value_bounds
+from .bounds import BEYOND, gaps, is_proven
+from .certain import RISK, Product, Proof, prove
 from .problem import Found, Problem
 from .state import Keeper, State
+from .view import View, rounding_of, runs_of, view_of, wanted
 
 # Samples per network pass: more of them take fewer passes in sequence, but more samples in all.
 BLOCK = 5
@@ -32,26 +33,10 @@ BLOCK = 5
 _ROWS = 256
 # Bytes of the bases on the CPU; on CUDA, half of what is free.
 _BYTES = 2**31
-# The bars are to reach this part of tol: the values compared with others are then good to tol.
-_MARGIN = 0.25
-# Units of the dtype's resolution that a value is uncertain by, after products of products.
-_ROUNDING = 16
+# How much of a row that leads on must be new.
+_NEW = 0.1
 # A narrow block is to bring the bars down by this factor, as a whole one mostly does.
 _GAIN = 3
-# Values are told apart that are so many residuals apart. A hidden value leaves residuals as large
-# as the deviation of those around it, a few times less than their range.
-_TOLD = 8
-
-
-class View(NamedTuple):
-    """Singular triplets of B as rows, largest first, what they lack, and how good they are."""
-
-    S: Tensor
-    left: Tensor
-    right: Tensor
-    E: Tensor  # the residuals, in terms of P
-    bounds: Tensor
-    done: int
 
 
 def lanczos(problem: Problem) -> Found:
@@ -59,15 +44,18 @@ def lanczos(problem: Problem) -> Found:
     keeper = Keeper(problem)
     state = keeper.load() or _start(problem)
     while True:
-        view = _view(problem, state)
+        view = view_of(problem, state)
         problem.keep(partial(_found, problem, state, view, view.done))
         if state.iteration:
             _report(problem, state, view)
         keeper.save(state)
-        following = _next(problem, state, view)
+        following, bars = _next(problem, state, view), None
+        if following is None and problem.certain and (proof := _proof(problem, state, view)):
+            bars = proof.bars
+            following = None if proof.holds else _led_on(problem, state, proof.rows)
         if following is None:
             keeper.save(state, last=True)
-            return _found(problem, state, view, problem.k)
+            return _found(problem, state, view, problem.k, bars)
         state = following
 
 
@@ -75,6 +63,12 @@ def _transposed(problem: Problem) -> bool:
     """Whether A is F^T."""
     N, n = problem.op.shape
     return n > N
+
+
+def _products(problem: Problem) -> tuple[Product, Product]:
+    """A and its transpose."""
+    F, Ft = problem.filter, problem.transpose
+    return (Ft, F) if _transposed(problem) else (F, Ft)
 
 
 def _start(problem: Problem) -> State:
@@ -132,7 +126,7 @@ def _turned(problem: Problem, state: State, view: View) -> tuple[State, int]:
     end = next((j for j in seen if j >= problem.k), None)
     if state.trial_until or end is None:
         return state, len(state.P)
-    if view.bounds[view.done] <= _wanted(problem, state, view.S):
+    if view.bounds[view.done] <= wanted(problem, state, view.S):
         return state, len(state.P)
     widest = view.bounds[view.done :].max().item()
     if widest > state.narrowed / _GAIN:
@@ -145,9 +139,7 @@ def _turned(problem: Problem, state: State, view: View) -> tuple[State, int]:
 
 def _extended(problem: Problem, state: State, rows: int) -> State:
     """One block more in both bases, by the first rows of P: two network passes of as many."""
-    A, At = problem.filter, problem.transpose
-    if _transposed(problem):
-        A, At = At, A
+    A, At = _products(problem)
     following, rest = state.P[:rows], state.P[rows:]
     AP = A(following)
     scale = max(state.scale, AP.norm(dim=1).max().item()) if len(AP) else state.scale
@@ -180,50 +172,37 @@ def _extended(problem: Problem, state: State, rows: int) -> State:
     )
 
 
+def _proof(problem: Problem, state: State, view: View) -> Proof | None:
+    """Bars that nothing hidden can make wrong."""
+    device, count = state.U.device, problem.k + BEYOND
+    U, V = view.left[:count].to(device) @ state.U, view.right[:count].to(device) @ state.V
+    scale, rounding = view.S[:1].sum().item(), rounding_of(problem, state, view.S)
+    allowed = max(problem.tol * scale - rounding, rounding)
+    risk = RISK / 2 ** (state.proofs + 1)
+
+    def tell(widest: float) -> None:
+        error = widest / scale if scale else 0.0
+        sigma = view.S[problem.k - 1].item() if len(view.S) >= problem.k else 0.0
+        problem.report(problem.k, state.iteration, sigma, error, view.done, state.restarts)
+
+    return prove(problem, _products(problem), (U, V), view.S, view.E, allowed, risk, tell)
+
+
+def _led_on(problem: Problem, state: State, rows: Tensor) -> State | None:
+    """One block more, with rows that lead to what has been hidden; None if nothing is left."""
+    added, _, _ = orthonormal(rows, torch.cat([state.V, state.P]), drop=_NEW)
+    P = torch.cat([state.P, added])
+    if len(P) == 0 or problem.passes + 2 * len(P) > problem.max_passes:
+        return None
+    T = torch.cat([state.T, state.T.new_zeros(len(state.T), len(added))], 1)
+    state = replace(state, P=P, T=T, proofs=state.proofs + 1, narrowed=inf)
+    if len(state.U) + len(P) > state.capacity:
+        state = _restarted(problem, state)
+    return _extended(problem, state, len(P))
+
+
 def _norm(x: Tensor) -> float:
     return torch.linalg.matrix_norm(x, 2).item() if x.numel() else 0.0
-
-
-def _view(problem: Problem, state: State) -> View:
-    left, S, right = torch.linalg.svd(state.B, full_matrices=False)
-    E = left.T @ state.T
-    bounds = value_bounds(S, E, problem.k)
-    return View(S, left.T, right, E, bounds, _count_done(problem, state, S, E, bounds))
-
-
-def _count_done(problem: Problem, state: State, S: Tensor, E: Tensor, bounds: Tensor) -> int:
-    """How many of the k leading triplets are as good as asked for, or as rounding lets them be."""
-    if len(state.P) == 0 and state.iteration:
-        return problem.k  # the bases hold every value that their start can show; the rest is 0
-    if len(S) == 0:
-        return 0
-    rounding = _rounding(problem, state, S)
-    fine = bounds <= _wanted(problem, state, S)
-    if problem.angle < inf:
-        size, count = E.norm(dim=1)[: problem.k + BEYOND], len(bounds)
-        turned, _ = angles(S[: len(size)], size, problem.tol * S[0].item())
-        fine = fine & ((turned[:count] <= problem.angle) | (size[:count] <= rounding))
-    # As many values as there were start rows, so close that their residuals do not tell them
-    # apart, may hide another one. It shows as these shrink, unless they are copies.
-    runs, e = _runs(state, S, problem.k), E.norm(dim=1)
-    # Not the smallest residual of each run, which may be so by chance.
-    second = min(2, state.block)
-    sharpest = (
-        e.unfold(0, state.block, 1)[: len(runs)].kthvalue(second).values if len(runs) else runs
-    )
-    apart = (runs > _TOLD * sharpest) | (runs <= problem.tol * S[0]) | (sharpest <= rounding)
-    fine[: len(runs)] &= apart[: len(fine)]
-    return int(fine.long().cumprod(0).sum())
-
-
-def _wanted(problem: Problem, state: State, S: Tensor) -> float:
-    """How wide a bar may be."""
-    return max(_MARGIN * problem.tol * S[0].item(), _rounding(problem, state, S))
-
-
-def _rounding(problem: Problem, state: State, S: Tensor) -> float:
-    scale = S[0].item() if len(S) else 0.0
-    return max(_ROUNDING * problem.resolution * scale, state.rounding)
 
 
 def _restarted(problem: Problem, state: State) -> State:
@@ -241,20 +220,13 @@ def _restarted(problem: Problem, state: State) -> State:
     )
 
 
-def _runs(state: State, S: Tensor, k: int) -> Tensor:
-    """How far apart b values in a row are, for each of the first k: b rows may hide one more."""
-    b = state.block
-    count = max(0, min(k, len(S) - b + 1))
-    return S[:count] - S[b - 1 : b - 1 + count]
-
-
 def _copies_may_hide(problem: Problem, state: State, view: View) -> bool:
     """Whether more copies of a found value may exist: b random rows show b of them at most."""
     if len(state.V) == state.V.shape[1]:
         return False
     if len(state.P) == 0:
         return True
-    runs = _runs(state, view.S, problem.k)
+    runs = runs_of(state, view.S, problem.k)
     return bool((runs <= problem.tol * view.S[0]).any())
 
 
@@ -294,8 +266,13 @@ def _report(problem: Problem, state: State, view: View) -> None:
     problem.report(at + 1, state.iteration, sigma, error, view.done, state.restarts)
 
 
-def _found(problem: Problem, state: State, view: View, count: int) -> Found:
-    """The first triplets, with zeros where the bases end: what is left of F is zero there."""
+def _found(
+    problem: Problem, state: State, view: View, count: int, bars: Tensor | None = None
+) -> Found:
+    """The first triplets, with zeros where the bases end: what is left of F is zero there.
+
+    `bars` (count,) are known to hold.
+    """
     device, (small, _) = state.U.device, sorted(problem.op.shape)
     seen, spanned = view.S[: problem.k + BEYOND], len(state.P) == 0
     V, U = view.right[:count].to(device) @ state.V, view.left[:count].to(device) @ state.U
@@ -309,11 +286,14 @@ def _found(problem: Problem, state: State, view: View, count: int) -> Found:
     # Zeros beyond the bases are known only where these leave no room for anything else.
     filled = torch.full((missing,), len(state.V) == small)
     proven = torch.cat([is_proven(known, residuals[: len(known)]), filled])
+    if bars is not None:
+        bounds, proven = bars, torch.ones_like(bars, dtype=torch.bool)
     following = S[count:]
     if spanned:  # nothing is below the last, or zero
         last = seen.new_tensor([0.0 if len(view.S) < small else -inf])
         following, residuals = torch.cat([following, last]), torch.cat([residuals, 0 * last.abs()])
     if _transposed(problem):
         U, V = V, U
-    rounding = _rounding(problem, state, view.S)
-    return Found(U, V, S[:count], bounds, residuals, following, rounding, proven)
+    rounding = rounding_of(problem, state, view.S)
+    certain = bars is not None
+    return Found(U, V, S[:count], bounds, residuals, following, rounding, proven, certain)

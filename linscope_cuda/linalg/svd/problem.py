@@ -54,6 +54,7 @@ class Found(NamedTuple):
     following: Tensor | None = None
     rounding: float = 0.0  # to be added to the bounds
     proven: Tensor | None = None  # which of the bounds need no assumption; None: all
+    certain: bool = False  # all are of the i-th largest values
 
 
 @dataclass
@@ -72,6 +73,7 @@ class Problem:
     block: int | None = None
     angle: float = math.inf
     checkpoint: Path | None = None
+    certain: bool = False
     passes: int = 0
     sequential: int = 0
     resolution: float = field(init=False)

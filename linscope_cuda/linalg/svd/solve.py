@@ -47,7 +47,8 @@ class SVD:
     estimate, smaller than that: quadratic in the residuals where the values leave a gap
     (`bounds.py`), and right unless a value hides from the iteration, which a random start leaves
     little room for. docs/svd.md has the measured rates. All of "paper" and "paper-literal" are
-    proven. `bars` says in words which are what, and `print(found)` beside each value.
+    proven. Where `certain`, all are bounds, and on |S[i] - the i-th largest|. `bars` says in words
+    which are what, and `print(found)` beside each value.
     `angles` (radians) estimate how far u and v are from the true ones, or where `clustered` (k,),
     from the true subspace of the cluster: the value is within tol sigma_1 of a neighbour, and no
     method can separate their vectors at this tolerance. pi / 2 where no gap tells.
@@ -65,10 +66,13 @@ class SVD:
     sequential: int
     converged: bool
     proven: Tensor
+    certain: bool = False
 
     @property
     def bars(self) -> str:
         """What the error bars are: "bounds", "estimates", or how many of them are which."""
+        if self.certain:
+            return "bounds for certain"
         sure, of = int(self.proven.sum()), len(self.proven)
         if 0 < sure < of:
             return f"{sure} of {of} are bounds, the others estimates"
@@ -101,6 +105,7 @@ def svd(
     progress: bool | None = None,
     callback: Callable[[Step], object] | None = None,
     checkpoint: str | os.PathLike[str] | None = None,
+    certain: bool = False,
 ) -> SVD:
     """The k largest singular triplets of F, the paper's eigen-inputs v and eigen-outputs u.
 
@@ -111,6 +116,10 @@ def svd(
     `angles` are at most so, or as rounding lets them be. It needs far fewer passes than the power
     iterations below. `checkpoint` is a file where the state is kept: a call with the same arguments
     goes on from there, to the same result, and another tol may go on to better bars.
+
+    `certain=True` pays for bars that hold whatever hides: what no triplet has shown is bounded from
+    random vectors (`certain.py`), and whatever they find is looked for in turn. All are then bounds
+    on |S[i] - the i-th largest|, but for a chance of 1e-6, rounding aside.
 
     "paper" is Algorithm 1 with its errors settled: sigma = |F v| with |v| = 1, which momentum does
     not bias; momentum from the observed convergence (None), or a number m >= 0 in units of
@@ -160,6 +169,8 @@ def svd(
         raise ValueError(f'svd wants steps >= 1 and for "paper-literal" only, was given {steps}')
     if block is not None and (block < 1 or method != "lanczos"):
         raise ValueError(f'svd wants block >= 1 and for "lanczos" only, was given {block}')
+    if certain and method != "lanczos":
+        raise ValueError(f'svd wants certain for "lanczos" only, was given it for {method!r}')
     if angle is not None and not (0 < angle < math.inf and method == "lanczos"):
         raise ValueError(f'svd wants angle > 0 and for "lanczos" only, was given {angle}')
     path = None if checkpoint is None else Path(checkpoint)
@@ -187,6 +198,7 @@ def svd(
             block,
             math.inf if angle is None else angle,
             path,
+            certain,
         )
         interrupted = False
         try:
@@ -200,7 +212,7 @@ def _finish(problem: Problem, found: Found, interrupted: bool) -> SVD:
     op = problem.op
     if found.bounds is None:
         found = _measured(problem, found)
-    U, V, S, bounds, residuals, following, rounding, proven = found
+    U, V, S, bounds, residuals, following, rounding, proven, certain = found
     assert S is not None and bounds is not None
     assert residuals is not None and following is not None
     scale = S.max().item() if len(S) else 0.0
@@ -226,6 +238,7 @@ def _finish(problem: Problem, found: Found, interrupted: bool) -> SVD:
         sequential=problem.sequential,
         converged=not interrupted and bool((errors <= problem.tol * scale).all()),
         proven=(torch.ones_like(S, dtype=torch.bool) if proven is None else proven).to(op.device),
+        certain=certain,
     )
 
 

@@ -36,6 +36,7 @@ class State:
     iteration: int = 0
     restarts: int = 0
     narrowed: float = inf  # the widest bar when P was last narrowed; 0 once that did not pay
+    proofs: int = 0  # that have shown something hidden, or bars too wide
     trial_until: int = 0  # the iteration up to which those random rows have time
 
 
@@ -54,6 +55,7 @@ class Keeper:
             "dtype": str(problem.op.dtype),
             "k": problem.k,
             "block": problem.block,
+            "certain": problem.certain,
             "seed": seed[:16],
         }
         # What the operator answers says whether it is the same one.
