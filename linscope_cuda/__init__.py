@@ -35,6 +35,7 @@ from .linalg.matrix import MatrixOperator
 from .linalg.operator import MatrixFreeOperator
 from .linalg.scipy import from_scipy
 from .linalg.svd import SVD, svd
+from .neighbours import to_pylops
 from .operators import decompositions, reference, sharding
 from .operators import functions as ops
 from .rules import UnscopedOperation, register_rule
@@ -94,5 +95,6 @@ __all__ = [
     "sharding",
     "svd",
     "sweep",
+    "to_pylops",
     "zoo",
 ]
