@@ -20,6 +20,8 @@ import torch
 import linscope_cuda as ls
 
 VALUES = 60
+# A matrix has its values to this part of the largest: it is rounded.
+ROUNDED = 1e-14
 
 
 def clusters(rng: random.Random, least: int, most: int) -> list[float]:
@@ -103,8 +105,9 @@ def of_one(kind: str, seed: int, certain: bool = False) -> tuple[Counted, float]
     found = ls.svd(op, k, generator=generator, progress=False, certain=certain)
     # All have zeros beyond their 60 values.
     nearest = (found.S[:, None] - torch.cat([spectrum, torch.zeros(1)])).abs().amin(1)
-    other, sure = (found.S - spectrum[:k]).abs() > found.errors, found.proven
-    wrong = sure & (other if certain else nearest > found.errors)
+    errors, sure = found.errors + ROUNDED * spectrum[0], found.proven
+    other = (found.S - spectrum[:k]).abs() > errors
+    wrong = sure & (other if certain else nearest > errors)
     guessed = ~sure & other
     counts = [int(mask.sum()) for mask in (sure, wrong, sure & other, ~sure, guessed)]
     ends = int((wrong | guessed).any()), int(not found.converged), found.passes

@@ -130,7 +130,8 @@ def system_options(
     `several` lets networks and policies be given more than once, `image` None leaves --image out.
     """
     known = (
-        f"a network of the zoo: {', '.join(zoo.names())}; or torchvision/NAME, a file of weights "
+        f"a network of the zoo: {', '.join(zoo.names())}; or torchvision/NAME, timm/NAME, "
+        "a file of weights "
         "(.pt, .pth, .safetensors ...), package.module:function"
     )
     options: Options = {("--model",): {"metavar": "NAME"} | _one_or_more(known, model, several)}

@@ -25,7 +25,7 @@ from ..study.votes import pixel_discussion
 
 Given = Tensor | tuple[Tensor, ...]
 Place = int | tuple[int, ...]
-Target = Place | Tensor | Sequence[Place] | None
+Target = Place | Tensor | list[Place] | None
 
 
 class _Frozen(Attribution):
@@ -41,6 +41,7 @@ class _Frozen(Attribution):
                 f"was given {type(model).__name__}"
             )
         super().__init__(model)
+        self.model = model
         self.policy = policy
         self.options = options
 
@@ -62,7 +63,7 @@ class _Frozen(Attribution):
         for i, place in enumerate(_places(target, len(tensors[0]))):
             sample = tuple(x[i : i + 1] for x in tensors)
             op = LinearInterpreter(
-                self.forward_func, sample if several else sample[0], self.policy, **self.options
+                self.model, sample if several else sample[0], self.policy, **self.options
             )
             parts = op.inputs.split(self._contributions(op, _position(place, op.output_shape)))
             found.append(tuple(parts) if several else (parts,))
@@ -95,7 +96,7 @@ class RowTimesInput(_Frozen):
         found, given = (x if isinstance(x, tuple) else (x,) for x in (attributions, inputs))
         sums = sum(a.flatten(1).sum(1) for a in found)
         with torch.no_grad():
-            y = self.forward_func(*given, **self.options.get("kwargs") or {})
+            y = self.model(*given, **self.options.get("kwargs") or {})
         places = _places(target, len(y))
         outputs = [y[i][_position(place, y.shape[1:])] for i, place in enumerate(places)]
         return sums - torch.stack([output.reshape(()) for output in outputs])
@@ -112,14 +113,14 @@ class Discussion(_Frozen):
         return pixel_discussion(op, [position])
 
 
-def _places(target: Target, samples: int) -> list[Place | None]:
+def _places(target: Target, samples: int) -> Sequence[Place | None]:
     """One of each sample."""
     if isinstance(target, Tensor):
         target = target.tolist()
-    if not isinstance(target, list):
+    if target is None or isinstance(target, int | tuple):
         return [target] * samples
     if len(target) == 1:
-        return target * samples
+        return [target[0]] * samples
     if len(target) != samples:
         raise ValueError(f"target wants one for each of {samples} samples, was given {len(target)}")
     return target

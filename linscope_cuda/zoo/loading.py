@@ -3,13 +3,14 @@
 import os
 from collections.abc import Callable
 
-from . import own, state_files, torchvision_models
+from . import own, state_files, timm_models, torchvision_models
 from .network import Network
 from .trained import Trained, style26
 from .weights import NETWORKS
 
 _FAMILIES: dict[str, Callable[[str], Network]] = {
     "style26": lambda style: style26(style)(),
+    "timm": timm_models.load,
     "torchvision": torchvision_models.load,
 }
 
@@ -31,13 +32,14 @@ def load(name: str | os.PathLike) -> Network:
     - "style26/7": style 7 of style26, 0 ... 25;
     - "torchvision/resnet18", with the weights that the user has downloaded, or
       "torchvision/resnet18-random";
+    - "timm/resnet18", likewise, or "timm/resnet18-random";
     - "weights.pt", .pth, .safetensors or another file: EDSR, CycleGAN or PixelShuffle-4
       (`load_state_file`);
     - "package.module:function", which returns an nn.Module, or a `Network`.
 
     ValueError for an unknown name and for a user's network or file that is none; OSErrors:
     FetchError when weights are not there and cannot be fetched, FileNotFoundError; ImportError
-    without torchvision.
+    without torchvision or timm.
 
     >>> load("pixelshuffle4_x3").preprocess
     Preprocess: RGB in [0, 1], at the picture's own size
@@ -57,7 +59,7 @@ def load(name: str | os.PathLike) -> Network:
 
 def weights_of(name: str) -> str:
     """Where the weights of network `name` are: "bundled", "cached", "not fetched yet", "random",
-    of torchvision's also "not downloaded", and "the user's own".
+    of torchvision's and timm's also "not downloaded", and "the user's own".
 
     A cached file's digest is checked when it is loaded, not here. ValueError for an unknown name.
 
@@ -65,8 +67,9 @@ def weights_of(name: str) -> str:
     'bundled'
     """
     family, _, member = name.partition("/")
-    if family == "torchvision" and member:
-        return torchvision_models.weights_of(member)
+    for library in (timm_models, torchvision_models):
+        if member and library.load is _FAMILIES.get(family):
+            return library.weights_of(member)
     if name.endswith("-random") and name in NETWORKS:
         return "random"
     network = style26(member) if family == "style26" and member else NETWORKS.get(name)
@@ -82,5 +85,5 @@ def weights_of(name: str) -> str:
 def _unknown(name: str) -> ValueError:
     return ValueError(
         f"there is no network {name!r}; the zoo has {', '.join(NETWORKS)}, torchvision/NAME, "
-        "package.module:function and state dict files"
+        "timm/NAME, package.module:function and state dict files"
     )

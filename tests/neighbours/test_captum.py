@@ -97,7 +97,7 @@ def test_only_modules():
 def test_captum_draws_them():
     found = RowTimesInput(classifier()).attribute(IMAGES, target=0)
     heat = found[0].permute(1, 2, 0).numpy()
-    figure, axes = captum_pictures.visualize_image_attr(heat, sign="all", use_pyplot=False)
+    _, axes = captum_pictures.visualize_image_attr(heat, sign="all", use_pyplot=False)
     drawn = axes.images[0].get_array()
     assert drawn.shape == (6, 8)
     agree = torch.as_tensor(drawn.data).sign() * found[0].sum(0).sign()

@@ -23,6 +23,7 @@ FLOORS = [
     "layers",
     "zoo",
     "study",
+    "neighbours",
     "report",
     "explorer",
     "cli",

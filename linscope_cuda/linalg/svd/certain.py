@@ -44,7 +44,7 @@ _BYTES = 2**31
 # Bounds are told after so many times the steps before.
 _SELDOM = 1.05
 # Halvings that find a number between two others.
-_HALVINGS = 40
+_HALVINGS = 30
 
 Product = Callable[[Tensor], Tensor]
 
