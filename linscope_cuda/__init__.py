@@ -31,6 +31,7 @@ from .layers import (
     SiLUScope,
     TanhScope,
 )
+from .linalg.estimates import Estimate, frobenius, trace
 from .linalg.matrix import MatrixOperator
 from .linalg.operator import MatrixFreeOperator
 from .linalg.scipy import from_scipy
@@ -53,6 +54,7 @@ __all__ = [
     "Attack",
     "Certificate",
     "CertificateError",
+    "Estimate",
     "Field",
     "Fields",
     "FrozenProgram",
@@ -82,6 +84,7 @@ __all__ = [
     "explore",
     "fgsm",
     "fields",
+    "frobenius",
     "from_scipy",
     "ledger",
     "load",
@@ -96,5 +99,6 @@ __all__ = [
     "svd",
     "sweep",
     "to_pylops",
+    "trace",
     "zoo",
 ]
