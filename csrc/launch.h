@@ -15,6 +15,10 @@
   extern __shared__ __align__(16) unsigned char dynamic_shared[]; \
   T* name = reinterpret_cast<T*>(dynamic_shared)
 
+// A number that launches go by, for the sake of speed alone: tests without a GPU lower it, so that
+// small tensors meet it.
+#define LAUNCH_LIMIT(name, value) constexpr int64_t name = value
+
 namespace linscope {
 
 template <typename... P, typename... A>

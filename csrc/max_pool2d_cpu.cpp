@@ -335,7 +335,7 @@ struct Cpu {
       const int below = (row.row + 2) * w.stride_h - w.padding_h + span - fresh;
       const T* next = plane + shape.in.pixel(below, 0);
       for (int64_t k = 0; k < n; k += group, from += group * w.stride_w, next += piece) {
-        for (int64_t i = 0; i < piece; i += kLine / sizeof(T)) __builtin_prefetch(next + i);
+        for (int64_t i = 0; i < piece; i += kLine / sizeof(T)) prefetch(next + i);
         gather(offsets.data(), winners + k, from, step, std::min(group, n - k), to + k);
       }
     });

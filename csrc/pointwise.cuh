@@ -21,7 +21,7 @@ template <typename T>
 constexpr unsigned kResidentOf = sizeof(T) == 8 ? 3 : kResident;
 
 // Blocks that fill any device, with a few for every multiprocessor.
-constexpr int64_t kManyBlocks = 1024;
+LAUNCH_LIMIT(kManyBlocks, 1024);
 
 // Where the elements of a pack lie.
 struct Place {

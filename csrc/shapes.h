@@ -6,6 +6,8 @@
 
 #ifdef __CUDACC__
 #define LINSCOPE_FN __host__ __device__ __forceinline__
+#elif defined(_MSC_VER)
+#define LINSCOPE_FN __forceinline
 #else
 #define LINSCOPE_FN inline __attribute__((always_inline))
 #endif

@@ -9,11 +9,13 @@ with ls.patch(model) as scoped:         # the paper's doubled batch
     y = scoped(torch.cat([x0, x1]))
 """
 
-from . import zoo
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from . import ctrl_c as _ctrl_c  # noqa: F401  before all else
 from .capture.doubled_batch import patch
 from .capture.stamp import StaleTape
 from .capture.tape import Tape, TapeMismatch
-from .explorer.notebook import explore
 from .frozen.certificate import Certificate, CertificateError
 from .frozen.interpreter import LinearInterpreter
 from .frozen.program_file import FrozenProgram, load
@@ -42,10 +44,16 @@ from .operators import functions as ops
 from .rules import UnscopedOperation, register_rule
 from .rules.policy import Policy
 from .study.attack import Attack, fgsm
+from .study.drift import Drift, drift
 from .study.fields import Field, Fields, fields
 from .study.ledger import Ledger, ledger
+from .study.region import Region, region
 from .study.sweep import Sweep, open_sweep, sweep
 from .study.votes import pixel_discussion, pixel_votes
+
+if TYPE_CHECKING:
+    from . import zoo
+    from .explorer.notebook import explore
 
 __version__ = "0.1.0"
 
@@ -54,6 +62,7 @@ __all__ = [
     "Attack",
     "Certificate",
     "CertificateError",
+    "Drift",
     "Estimate",
     "Field",
     "Fields",
@@ -72,6 +81,7 @@ __all__ = [
     "Policy",
     "ReLU6Scope",
     "ReLUScope",
+    "Region",
     "SiLUScope",
     "SigmoidScope",
     "StaleTape",
@@ -81,6 +91,7 @@ __all__ = [
     "TapeMismatch",
     "UnscopedOperation",
     "decompositions",
+    "drift",
     "explore",
     "fgsm",
     "fields",
@@ -94,6 +105,7 @@ __all__ = [
     "pixel_discussion",
     "pixel_votes",
     "reference",
+    "region",
     "register_rule",
     "sharding",
     "svd",
@@ -102,3 +114,19 @@ __all__ = [
     "trace",
     "zoo",
 ]
+
+# Imported when they are first asked for: they bring Pillow and h5py, which F and r do without.
+_LATER = {"zoo": (".zoo", None), "explore": (".explorer.notebook", "explore")}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LATER:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    module, within = _LATER[name]
+    found = importlib.import_module(module, __name__)
+    globals()[name] = found if within is None else getattr(found, within)
+    return globals()[name]
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_LATER})

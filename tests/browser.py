@@ -25,6 +25,9 @@ FLAGS = (
 )
 
 
+_CODES = {"Tab": 9, "Enter": 13}
+
+
 class Browser:
     """A window, and what was said and asked for in it."""
 
@@ -79,8 +82,13 @@ class Browser:
             self.pointer(kind, x, y)
 
     def press(self, key: str) -> None:
+        """A real key, with what the browser itself does at it: Tab goes on, Enter clicks."""
+        event: dict[str, str | int] = {"key": key}
+        if key in _CODES:
+            event |= {"code": key, "windowsVirtualKeyCode": _CODES[key]}
         for kind in ("keyDown", "keyUp"):
-            self.driver.execute_cdp_cmd("Input.dispatchKeyEvent", {"type": kind, "key": key})
+            text = {"text": "\r"} if (kind, key) == ("keyDown", "Enter") else {}
+            self.driver.execute_cdp_cmd("Input.dispatchKeyEvent", {"type": kind, **event, **text})
 
     def __call__(self, expression: str):
         return self.driver.execute_script(f"return {expression}")

@@ -9,12 +9,15 @@ import linscope_cuda as ls
 SLOW = {
     *("test_bits", "test_torchvision", "test_compile", "test_faster", "test_fuzz", "test_program"),
     *("test_emulator", "test_emulator_bugs", "test_emulator_large", "test_emulator_traffic"),
+    *("test_emulator_launches", "test_refusals"),
     *("test_benchmarks", "test_build", "test_launch", "test_machine_code", "test_readme"),
     *("test_page_in_browser", "test_real_networks", "test_selftest", "test_operator_database"),
     *("test_sweep", "test_spread", "test_svd_checkpoint", "test_tracer", "test_memory"),
-    *("test_cli", "test_cli_fields", "test_cli_refusals", "test_tape_trust", "test_tape_folder"),
-    *("test_explore_in_browser", "test_explore_in_notebook", "test_explore_without_server"),
+    *("test_cli", "test_cli_fields", "test_cli_refusals", "test_cli_stopped", "test_tape_trust"),
+    *("test_tape_folder", "test_explore_in_browser", "test_explore_in_notebook"),
+    *("test_explore_without_server", "test_explore_accessible", "test_explore_exports"),
     *("test_derivatives", "test_ops", "test_program_file", "test_boxed_steps", "test_sharded"),
+    "test_release",
 }
 
 

@@ -16,6 +16,27 @@ from linscope_cuda.study.system import EITHER, System, frozen
 NETWORK, CLASSIFIER, SLOW = "pixelshuffle4_x3", "classifiers:classifier", "explorers:slow"
 SIZE = 24
 ENDED = 130  # the exit code of Ctrl-C
+HASH = f"model={NETWORK}&photo=cat&size={SIZE}"
+LABELS = f"model={CLASSIFIER}&photo=cat"
+VIEWED = "linscope?.view && document.querySelector('.working').hidden"
+# Views by their names: the address, and the answers that make all that is shown.
+VIEWS = {
+    "pixel": (f"{HASH}&pixel=30,41&pins=input,3,4", ("field",)),
+    "input": (f"{HASH}&pixel=5,17&at=input&channel=1", ("field",)),
+    "compare": (f"{HASH}&view=compare", ("field", "field2")),
+    "spectrum": (f"{HASH}&view=spectrum&k=2&t=0.05", ("svd", "step")),
+    "photo": (f"{HASH}&view=photo", ("photo", "parts")),
+    "labels": (LABELS, ("label", "ledger", "column")),
+    "row": (f"{LABELS}&show=row&at=input&pixel=7,9&channel=2", ("label", "ledger", "column")),
+    "votes": (f"{LABELS}&show=votes", ("votes", "ledger", "column")),
+    "scores": (f"{LABELS}&view=spectrum&k=2&t=0.5", ("svd", "step")),
+    "scored": (f"{LABELS}&view=photo", ("photo", "parts")),
+}
+
+
+def answered(view: str) -> str:
+    """What is true on the page once all of a view is shown."""
+    return " && ".join([VIEWED, *(f"linscope.answers.{name}" for name in VIEWS[view][1])])
 
 
 def slow() -> torch.nn.Module:
@@ -68,5 +89,10 @@ def shown(browser, name: str) -> tuple[dict, dict[str, torch.Tensor]]:
         "(({header, arrays}) => ({header, arrays: Object.fromEntries(Object.entries(arrays).map("
         f"([k, a]) => [k, [a.shape, Array.from(a.data)]]))}}))(linscope.answers['{name}'])"
     )
-    arrays = {k: torch.tensor(data).reshape(shape) for k, (shape, data) in found["arrays"].items()}
-    return found["header"], arrays
+    named = {k: {"shape": shape, "data": data} for k, (shape, data) in found["arrays"].items()}
+    return found["header"], tensors(named)
+
+
+def tensors(arrays: dict) -> dict[str, torch.Tensor]:
+    """Arrays as the page's JSON has them."""
+    return {k: torch.tensor(a["data"]).reshape(a["shape"]) for k, a in arrays.items()}

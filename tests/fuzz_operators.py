@@ -3,131 +3,30 @@ comes of it: a Python exception where the checks want one, else the reference's 
 
     python tests/fuzz_operators.py --calls 2000
 
-compiles csrc's CPU part with AddressSanitizer and UndefinedBehaviorSanitizer, once, into the
-user's cache, and runs the calls in a process of its own, which any access outside of memory ends.
+runs the calls in a process with sanitizers, which any access outside of memory ends.
 """
 
 from __future__ import annotations
 
 import argparse
-import hashlib
-import importlib.util
-import os
 import random
-import shutil
 import subprocess
 import sys
-import sysconfig
 import traceback
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import cpu_operators
 import torch
+from cpu_operators import CSRC
 from torch import Tensor
-
-ROOT = Path(__file__).parents[1]
-CSRC = ROOT / "csrc"
-
-# ---- The build ----
-
-_SANITIZE = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-fno-sanitize=vptr"]
-_FLAGS = ["-std=c++20", "-O1", "-g1", "-fPIC", "-fno-omit-frame-pointer", *_SANITIZE]
-
-
-def _compiler() -> list[str]:
-    return os.environ.get("CXX", "g++").split()
-
-
-def _runtime(name: str) -> str:
-    found = subprocess.run([*_compiler(), f"-print-file-name={name}"], capture_output=True)
-    return found.stdout.decode().strip()
-
-
-def missing() -> str | None:
-    """What keeps the operators from being compiled with sanitizers here, None if nothing does."""
-    if shutil.which(_compiler()[0]) is None:
-        return f"operators with sanitizers need a C++ compiler, {_compiler()[0]} was not found"
-    if not Path(_runtime("libasan.so")).is_absolute():
-        return "operators with sanitizers need g++ and its libasan.so"
-    return None
-
-
-def _run(command: list[str], target: Path) -> Path:
-    # Under another name first: a process that is stopped leaves nothing that looks finished.
-    partial = target.with_suffix(f".{os.getpid()}")
-    done = subprocess.run([*command, "-o", str(partial)], capture_output=True, text=True)
-    if done.returncode:
-        raise RuntimeError(f"{' '.join(command)}\n{done.stderr}")
-    partial.replace(target)
-    return target
-
-
-def library(csrc: Path = CSRC) -> Path:
-    """csrc's CPU part as one library with sanitizers, that holds both Python modules."""
-    import pybind11
-    from torch.utils import cpp_extension
-
-    includes = [*cpp_extension.include_paths(), pybind11.get_include()]
-    includes.append(sysconfig.get_paths()["include"])
-    version = subprocess.run([*_compiler(), "--version"], capture_output=True).stdout
-    facts = ["-DTORCH_TARGET_VERSION=0x020d000000000000", '-DLINSCOPE_TORCH_VERSION="fuzz"']
-    compile_ = [*_compiler(), *_FLAGS, *facts, *(f"-isystem{place}" for place in includes)]
-    headers = b"".join(file.read_bytes() for file in sorted(csrc.glob("*.h")))
-    digest = hashlib.sha256(version + "\0".join(compile_).encode() + headers)
-    root = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    cache = root / "linscope_cuda" / "fuzz"
-    cache.mkdir(parents=True, exist_ok=True)
-
-    def compiled(source: Path) -> Path:
-        own = digest.copy()
-        own.update(source.read_bytes())
-        target = cache / f"{source.stem}-{own.hexdigest()[:24]}.o"
-        return target if target.exists() else _run([*compile_, "-c", str(source)], target)
-
-    with ThreadPoolExecutor(2) as pool:
-        objects = list(pool.map(compiled, sorted(csrc.glob("*.cpp"))))
-    name = hashlib.sha256("\0".join(map(str, objects)).encode()).hexdigest()[:24]
-    target = cache / f"operators-{name}.so"
-    if target.exists():
-        return target
-    folders = [flag for place in cpp_extension.library_paths() for flag in ("-L" + place,)]
-    link = [*_compiler(), "-shared", *_SANITIZE, *map(str, objects), *folders]
-    return _run([*link, "-lc10", "-ltorch", "-ltorch_cpu", "-ltorch_python"], target)
-
-
-def python(*arguments: str, **environment: str) -> subprocess.CompletedProcess:
-    """A process with this package: code, or a file and its arguments."""
-    path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
-    command = [sys.executable, *(["-c"] if len(arguments) == 1 else []), *arguments]
-    own = {**os.environ, "PYTHONPATH": path, **environment}
-    return subprocess.run(command, env=own, capture_output=True, text=True)
-
-
-def _sanitized(*arguments: str) -> subprocess.CompletedProcess:
-    options = "detect_leaks=0:allocator_may_return_null=1:max_allocation_size_mb=1024"
-    # libstdc++ too: AddressSanitizer looks for its exceptions when it starts.
-    preload = f"{_runtime('libasan.so')} {_runtime('libstdc++.so')}"
-    return python(
-        *arguments,
-        LD_PRELOAD=preload,
-        ASAN_OPTIONS=options,
-        UBSAN_OPTIONS="print_stacktrace=1",
-        OMP_NUM_THREADS="2",
-    )
 
 
 def run(calls: int, seed: int = 0, csrc: Path = CSRC) -> subprocess.CompletedProcess:
     """The calls, in a process with sanitizers."""
-    what = ["--library", str(library(csrc)), "--calls", str(calls), "--seed", str(seed)]
-    return _sanitized(str(Path(__file__).resolve()), *what)
-
-
-def with_sanitizers(code: str) -> subprocess.CompletedProcess:
-    """Code that finds the operators with sanitizers in torch.ops.linscope."""
-    load = f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r})\n"
-    load += f"import fuzz_operators; fuzz_operators.load({str(library())!r})\n"
-    return _sanitized(load + "import linscope_cuda\n" + code)
+    path = str(cpu_operators.library(csrc, sanitized=True))
+    what = ["--library", path, "--calls", str(calls), "--seed", str(seed)]
+    return cpu_operators.python(str(Path(__file__).resolve()), *what, sanitized=True)
 
 
 # ---- The calls ----
@@ -444,21 +343,11 @@ def _fault(name: str, args: list) -> tuple[bool, str]:
     return False, ""
 
 
-def load(path: str) -> None:
-    """That library's modules as the package's own, before it is imported."""
-    for name in ("_C", "_cpu"):
-        spec = importlib.util.spec_from_file_location(f"linscope_cuda.{name}", path)
-        assert spec and spec.loader
-        module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
-        sys.modules[f"linscope_cuda.{name}"] = module
-
-
 def _make_calls(path: str, calls: int, seed: int) -> int:
-    load(path)
+    cpu_operators.load(path)
     import linscope_cuda
 
-    assert linscope_cuda.operators.native.CPU_COMPILED
+    assert linscope_cuda.operators.native.is_compiled("cpu")
     fuzzer, refused, faults = Fuzzer(seed), 0, 0
     for number in range(calls):
         name, args = fuzzer.call()
@@ -485,7 +374,7 @@ def main() -> int:
     arguments = parser.parse_args()
     if arguments.library:
         return _make_calls(arguments.library, arguments.calls, arguments.seed)
-    if problem := missing():
+    if problem := cpu_operators.missing():
         print(f"fuzz_operators: {problem}", file=sys.stderr)
         return 2
     done = run(arguments.calls, arguments.seed, arguments.csrc)

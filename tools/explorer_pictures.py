@@ -1,5 +1,5 @@
 """Makes the pictures of the explorer that README.md and docs/explore.md show, from the real thing:
-starts `linscope explore`, looks at it in headless Chromium and photographs the window.
+starts `linscope explore`, looks at it in headless Chromium and photographs all of the page.
 
 python tools/explorer_pictures.py
 """
@@ -22,13 +22,16 @@ from gallery import PICTURES, small  # noqa: E402
 # Name of the picture, address, and what must be there before it is taken.
 SHOTS = {
     "explore-pixel": ("model=pixelshuffle4_x3&photo=cat&pixel=61,67", "linscope.answers.field"),
-    "explore-labels": ("model=squeezenet1_1&photo=cat", "linscope.answers.ledger"),
+    "explore-labels": (
+        "model=squeezenet1_1&photo=cat",
+        "linscope.answers.ledger && linscope.answers.column",
+    ),
     "explore-spectrum": (
         "model=pixelshuffle4_x3&photo=cat&view=spectrum&t=0.3",
         "linscope.answers.step",
     ),
 }
-WIDTH, HEIGHT = 1200, 860
+WIDTH, HEIGHT = 1200, 600  # at least
 
 
 def main() -> int:
@@ -52,15 +55,20 @@ def main() -> int:
         for flag in (*flags, f"--user-data-dir={profile}"):
             options.add_argument(flag)
         driver = webdriver.Chrome(options, service)
-        size = {"width": WIDTH, "height": HEIGHT, "deviceScaleFactor": 1, "mobile": False}
-        try:
+
+        def resize(height: int) -> None:
+            size = {"width": WIDTH, "height": height, "deviceScaleFactor": 1, "mobile": False}
             driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+
+        try:
             for name, (where, ready) in SHOTS.items():
+                resize(HEIGHT)
                 driver.get("about:blank")
                 driver.get(f"{address}#{where}")
                 WebDriverWait(driver, 300).until(
                     lambda d, ready=ready: d.execute_script(f"return window.linscope && {ready}")
                 )
+                resize(driver.execute_script("return document.documentElement.scrollHeight"))
                 time.sleep(0.5)  # for the last frame
                 picture = PICTURES / f"{name}.png"
                 picture.write_bytes(small(driver.get_screenshot_as_png()))

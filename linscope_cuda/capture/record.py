@@ -18,7 +18,8 @@ from ..program.tracer import Tracer
 from ..program.views import Untraceable
 from ..rules import Fused, UnscopedOperation, packing
 from ..rules.checking import mismatch
-from ..rules.entry import Decision, Places
+from ..rules.choices import Places
+from ..rules.entry import Decision
 from ..rules.packing import pack, unpack
 from ..rules.policy import Policy, function_name
 from .inputs import instead

@@ -8,13 +8,18 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from .. import __version__
+from ..ctrl_c import INTERRUPTED, imported
 from ..report import BadInput
-from . import certify, explore, fields, info, ledger, selftest, svd, sweep, tour, votes
+from . import certify, explore, fields, info, ledger, region, selftest, svd, sweep, tour, votes
+from .options import Options
 from .request import Request
+from .terminal import CLOSED, leave_unread, notes, say
 
 COMMANDS = tuple(
     module.COMMAND
-    for module in (tour, explore, ledger, votes, fields, sweep, svd, certify, selftest, info)
+    for module in (
+        *(tour, explore, ledger, votes, fields, sweep, svd, region, certify, selftest, info),
+    )
 )
 
 _EXAMPLES = """examples:
@@ -26,11 +31,19 @@ _EXAMPLES = """examples:
   linscope fields --pixel 20,14            what a pixel uses, and what it affects
   linscope sweep --size 16                 every row of F, in a store on disk
   linscope svd -k 4 --compare              singular triplets, by three methods
+  linscope region                          how far from the photo does all that hold?
   linscope certify                         is the frozen network linear, and right?
   linscope selftest --device cuda          are the operators right on this GPU?
   linscope info                            versions, CUDA, networks
 
 linscope COMMAND --help says more."""
+
+_QUIET: Options = {
+    ("-q", "--quiet"): {
+        "action": "store_true",
+        "help": "no progress and no notes: the results alone, and what went wrong",
+    }
+}
 
 
 class _Parser(argparse.ArgumentParser):
@@ -59,24 +72,40 @@ def _parser() -> argparse.ArgumentParser:
             epilog=command.examples,
             formatter_class=raw,
         )
-        added.set_defaults(run=command.run)
-        for flags, option in command.options.items():
+        added.set_defaults(run=command.run, wants=command.wants)
+        for flags, option in (command.options | _QUIET).items():
             added.add_argument(*flags, **option)
     return parser
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs `linscope` and returns its exit code: 0, 1 where certify or selftest found something
-    wrong, 2 for bad input, 130 for Ctrl-C.
+    wrong, 2 for bad input, 130 for Ctrl-C, 141 where nobody reads on.
 
     main(["tour", "--size", "32"])
     """
-    args = _parser().parse_args(argv)
+    imported()
     try:
-        return args.run(Request(args)) or 0
+        try:
+            words = sys.argv[1:] if argv is None else list(argv)
+            return _run(_parser().parse_args(words, argparse.Namespace(words=words)))
+        finally:
+            if sys.stdout is not None:
+                sys.stdout.flush()  # here rather than at the end, where nobody could catch
+    except BrokenPipeError:
+        leave_unread()
+        return CLOSED
+
+
+def _run(args: argparse.Namespace) -> int:
+    try:
+        with notes(args.quiet):
+            return args.run(Request(args)) or 0
     except BadInput as error:
         print(f"linscope: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
-    except KeyboardInterrupt:
-        print("linscope: interrupted", file=sys.stderr)
-        return 130
+    except KeyboardInterrupt as stop:
+        said = f"stopped: {stop}" if str(stop) else "interrupted"
+        said += f"; nothing was written to {args.out}" if "out" in args else ""
+        say(said)
+        return INTERRUPTED

@@ -10,7 +10,8 @@ from ..frozen.interpreter import LinearInterpreter
 from ..study.photos import freezable
 from ..study.system import UNPROVEN, System
 from .command import Command
-from .request import PROGRAM, SAVE, Request, json_option, system_options
+from .options import PROGRAM, SAVE, json_option, system_options
+from .request import Request
 
 
 def _run(request: Request) -> int:

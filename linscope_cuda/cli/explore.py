@@ -22,7 +22,8 @@ from ..explorer.toured import toured
 from ..report import BadInput
 from ..report.writing import require_writable
 from .command import Command
-from .request import MODEL, Options, Request, system_options
+from .options import MODEL, Options, system_options
+from .request import Request
 
 _OPTIONS: Options = {
     ("--port",): {
@@ -140,6 +141,6 @@ COMMAND = Command(
   linscope explore --model cyclegan_vintage --policy paper --policy taylor --size 128
   linscope explore --tour
   linscope explore --static cat.html""",
-    options=system_options(several=True) | _OPTIONS,
+    options=system_options(several=True, framed=False) | _OPTIONS,
     run=_run,
 )

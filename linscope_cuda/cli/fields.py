@@ -6,21 +6,14 @@ from argparse import Namespace
 from typing import Any
 
 from ..report import BadInput, publish
+from ..report.digits import percent
 from ..report.field_sheet import field_sheet
 from ..study.close_up import detailed_pixel
 from ..study.fields import Field, Fields, corresponding, fields
 from ..study.system import System, share_in_words
 from .command import Command
-from .request import (
-    PIXEL,
-    PROGRAM,
-    REACH,
-    SAVE,
-    Options,
-    Request,
-    output_options,
-    system_options,
-)
+from .options import PIXEL, PROGRAM, REACH, SAVE, Options, output_options, system_options
+from .request import Request
 
 _OPTIONS: Options = {
     ("--at",): {
@@ -65,6 +58,8 @@ def _fields(system: System, args: Namespace) -> Fields:
     pixel = args.pixel
     if pixel is None:
         pixel = corresponding(op, detailed_pixel(op.x0[0]), "input")[args.at]
+    if min(*pixel, args.channel or 0) < 0:  # which a program may count from the end
+        raise BadInput("--pixel and --channel count from 0")
     channels = "sum" if args.channel is None else [args.channel]
     try:
         return fields(op, pixel, args.at, channels, args.share, args.within)
@@ -94,7 +89,7 @@ def _outline(numbers: dict[str, Any]) -> str:
             one = system[kind]
             lines.append(
                 f"  {kind:10} at {one['probe'][0]},{one['probe'][1]}: {one['share']:.0%} of the "
-                f"energy within {one['radius']:.3g} pixels of the input, {one['away']:.2%} "
+                f"energy within {one['radius']:.3g} pixels of the input, {percent(one['away'])} "
                 f"further than {one['within']:g}"
             )
             if one["support"] is not None:
@@ -122,4 +117,5 @@ COMMAND = Command(
     | REACH
     | output_options("the numbers", "linscope-fields"),
     run=_run,
+    wants="picture",
 )

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from ..study.info import info, report
 from .command import Command
-from .request import Request, json_option
+from .options import json_option
+from .request import Request
 
 
 def _run(request: Request) -> None:

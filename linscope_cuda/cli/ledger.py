@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import logging
 import math
 from argparse import Namespace
 from collections.abc import Callable, Sequence
@@ -16,13 +17,16 @@ from PIL import Image
 from .. import zoo
 from ..report import BadInput
 from ..report.charts import contributions
+from ..report.digits import significant
 from ..report.writing import staged
 from ..study.named import load_photo
 from ..study.photos import SCORES_SIZE, require_photo, resized
 from ..study.survey import DEFINITIONS, Account, FromPixels, Survey, accounts, raw_pixels
 from .command import Command
-from .request import Options, Request, output_options, system_options
-from .terminal import warn
+from .options import Options, output_options, system_options
+from .request import Request
+
+_LOG = logging.getLogger(__name__)
 
 _OPTIONS: Options = {
     ("--photos",): {
@@ -44,7 +48,7 @@ _OPTIONS: Options = {
 }
 
 
-def _run(request: Request) -> None:
+def _run(request: Request) -> int | None:
     args = request.args
     if any(not 0 < level <= 255 for level in args.fgsm):
         raise BadInput("--fgsm wants grey levels above 0 and up to 255")
@@ -53,7 +57,7 @@ def _run(request: Request) -> None:
     model = FromPixels(network).to(request.device, request.dtype).eval()
     levels = (0.0, *args.fgsm)
     surveys = [Survey() for _ in levels]
-    silent, unreadable = 0, {}
+    silent, unreadable, stopped = 0, {}, None
     with staged(request.out) as aside, ExitStack() as stack:
         progress = stack.enter_context(request.working())
         tables = _Tables(aside, stack, network.class_name)
@@ -62,14 +66,20 @@ def _run(request: Request) -> None:
                 photo = _read(which)
             except BadInput as error:
                 unreadable[str(which)] = str(error)
-                warn(f"left out: {error}")
+                _LOG.warning("left out: %s", error)
                 continue
             progress(i / len(photos), photo.name)
             pixels = raw_pixels(network, photo.image).to(request.device, request.dtype)
             first = silent + surveys[0].count == 0
-            found = accounts(
-                model, pixels, args.fgsm, name=args.model, policy=args.policy, check=first
-            )
+            try:
+                found = accounts(
+                    model, pixels, args.fgsm, name=args.model, policy=args.policy, check=first
+                )
+            except KeyboardInterrupt:
+                if first:
+                    raise
+                stopped = f"{i} of {len(photos)} photos"
+                break
             if found is None:
                 silent += 1
                 continue
@@ -80,7 +90,7 @@ def _run(request: Request) -> None:
             raise BadInput(f"none of the image files in {str(args.images)!r} can be used")
         if not surveys[0].count:
             raise BadInput(f"{args.model} scores every one of these photos with 0")
-        numbers = _numbers(args, network, surveys, silent, unreadable)
+        numbers = _numbers(args, network, surveys, silent, unreadable) | {"stopped": stopped}
         for epsilon, survey in zip(levels, surveys, strict=True):
             name = _named(epsilon)
             (aside / f"{name}.png").write_bytes(_picture(args.model, epsilon, survey, surveys[0]))
@@ -90,6 +100,8 @@ def _run(request: Request) -> None:
         numbers["files"] = names
         (aside / "ledger.json").write_text(json.dumps(numbers, indent=2) + "\n")
     request.tell(numbers, lambda: _outline(args, numbers, surveys))
+    if stopped:
+        return request.stopped(stopped, f"{args.out} has these")
 
 
 def _photos(args: Namespace) -> Sequence[zoo.Photo | Path]:
@@ -167,7 +179,7 @@ def _picture(name: str, epsilon: float, survey: Survey, before: Survey) -> bytes
     shares = survey.shares["normalised r/y"].mean, survey.shares["raw r/y"].mean
     note = (
         f"mean and deviation over {count}; sum: {survey.total:.4f}. Residual r / y: "
-        f"{shares[0]:.3f}, with the normalisation {shares[1]:.3f}"
+        f"{significant(shares[0], 3)}, with the normalisation {significant(shares[1], 3)}"
     )
     if not epsilon:
         return contributions(labels, bars(survey), f"{name}: what makes the best score", note)
@@ -217,7 +229,9 @@ def _outline(args: Namespace, numbers: dict[str, Any], surveys: list[Survey]) ->
             lines.append(f"after FGSM by {epsilon:g} grey levels")
         for name, words in DEFINITIONS.items():
             share = survey.shares[name]
-            lines.append(f"  {share.mean:7.4f} +- {share.deviation:.4f}  {words}")
+            lines.append(
+                f"  {significant(share.mean):>9} +- {significant(share.deviation, 2):8}  {words}"
+            )
     if numbers["skipped"]:
         lines.append(f"left out: {numbers['skipped']} with a best score of 0")
     if numbers["unreadable"]:
@@ -245,4 +259,5 @@ COMMAND = Command(
     | _OPTIONS
     | output_options("the shares and entries", "linscope-ledger"),
     run=_run,
+    wants="scores",
 )

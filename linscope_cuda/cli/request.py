@@ -1,10 +1,13 @@
-"""What one call of a command asks for: the options that commands share, and what they name."""
+"""What one call of a command asks for: its options, and what they name."""
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import os
+import shlex
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cached_property
@@ -14,162 +17,21 @@ from typing import Any
 import torch
 
 from .. import zoo
+from ..ctrl_c import INTERRUPTED
 from ..report import BadInput, require_writable
-from ..rules.policy import POLICIES
-from ..study.named import load_network, load_photo
-from ..study.photos import DEFAULT_SIZE, MOST_TRIPLETS, SIZES, require_size, require_triplets
+from ..study.fields import require_reach
+from ..study.framing import FITS, Fit, cropped
+from ..study.named import load_network, load_photo, require_known
+from ..study.photos import (
+    DEFAULT_SIZE,
+    require_photo,
+    require_size,
+    require_triplets,
+)
 from ..study.system import PICTURES, Kind, System, frozen, loaded
 from .inputs import check_device, save
-from .terminal import Progress, enough_memory, progress_bar
-
-Options = dict[tuple[str, ...], dict[str, Any]]
-
-MODEL = "pixelshuffle4_x3"
-DTYPES = {"float32": torch.float32, "float64": torch.float64}
-
-
-def pixel(text: str) -> tuple[int, int]:
-    """ROW,COLUMN as --pixel is given."""
-    try:
-        row, column = map(int, text.split(","))
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"invalid pixel ROW,COLUMN value: {text!r}") from None
-    return row, column
-
-
-class _Chosen(argparse.Action):
-    """Stores a value, and that it was given: a program is not frozen anew."""
-
-    def __call__(self, parser, namespace, values, option_string=None) -> None:
-        namespace.chosen = option_string
-        setattr(namespace, self.dest, values)
-
-
-class _ChosenToo(_Chosen):
-    """Likewise, beside those given before."""
-
-    def __call__(self, parser, namespace, values, option_string=None) -> None:
-        before = getattr(namespace, self.dest) or []
-        super().__call__(parser, namespace, [*before, values], option_string)
-
-
-PIXEL: Options = {
-    ("--pixel",): {
-        "type": pixel,
-        "metavar": "ROW,COLUMN",
-        "help": "the probed pixel, from 0,0 (default: a detailed one, or the one that weighs most "
-        "in the best score)",
-    }
-}
-TRIPLETS: Options = {
-    ("-k",): {
-        "type": int,
-        "default": 6,
-        "metavar": "K",
-        "help": f"singular triplets, 1 ... {MOST_TRIPLETS} (default: %(default)s)",
-    }
-}
-REACH: Options = {
-    ("--share",): {
-        "type": float,
-        "default": 0.9,
-        "metavar": "S",
-        "help": "the share of the energy that the radius holds (default: %(default)s)",
-    },
-    ("--within",): {
-        "type": float,
-        "metavar": "PIXELS",
-        "help": "further away, in pixels of the input, is away from the diagonal (default: an "
-        "eighth of the input's shorter side)",
-    },
-}
-DEVICE: Options = {
-    ("--device",): {
-        "default": "cpu",
-        "help": "cpu, cuda or cuda:1 (default: %(default)s)",
-    }
-}
-DTYPE: Options = {
-    ("--dtype",): {
-        "action": _Chosen,
-        "choices": DTYPES,
-        "default": "float32",
-        "help": "float32 or float64 (default: %(default)s)",
-    }
-}
-
-
-SAVE: Options = {
-    ("--save",): {
-        "type": Path,
-        "metavar": "FILE",
-        "help": "also write the frozen network to a file, which --program takes",
-    }
-}
-PROGRAM: Options = {
-    ("--program",): {
-        "type": Path,
-        "metavar": "FILE",
-        "help": "a frozen network that --save or op.save wrote, in place of a network and a photo",
-    }
-}
-
-
-def json_option(what: str) -> Options:
-    """--json, which prints `what` as JSON."""
-    return {("--json",): {"action": "store_true", "help": f"print {what} as JSON"}}
-
-
-def system_options(
-    model: str = MODEL,
-    image: str | None = "cat",
-    size: int = DEFAULT_SIZE,
-    several: bool = False,
-) -> Options:
-    """Which network is frozen, on which photo, how, where and in which dtype, with their defaults;
-    `several` lets networks and policies be given more than once, `image` None leaves --image out.
-    """
-    known = (
-        f"a network of the zoo: {', '.join(zoo.names())}; or torchvision/NAME, timm/NAME, "
-        "a file of weights "
-        "(.pt, .pth, .safetensors ...), package.module:function"
-    )
-    options: Options = {("--model",): {"metavar": "NAME"} | _one_or_more(known, model, several)}
-    if image is not None:
-        options[("--image",)] = {
-            "action": _Chosen,
-            "default": image,
-            "metavar": "FILE|NAME",
-            "help": "an image file, or a photo of the zoo such as cat, astronaut, imagenet_00_243 "
-            "(default: %(default)s)",
-        }
-    options[("--size",)] = {
-        "action": _Chosen,
-        "type": int,
-        "metavar": "N",
-        "help": f"side of the input in pixels, {SIZES[0]} ... {SIZES[1]} (default: what the "
-        f"network wants; {size} for one that takes any size)",
-    }
-    frozen = _one_or_more("how nonlinear functions are frozen", "paper", several)
-    options[("--policy",)] = {"choices": POLICIES} | frozen
-    return options | DEVICE | DTYPE
-
-
-def output_options(what: str, folder: str) -> Options:
-    """The folder that is written to, and `what` --json prints."""
-    out = {
-        "default": Path(folder),
-        "type": Path,
-        "metavar": "DIR",
-        "help": "the folder to write to (default: %(default)s)",
-    }
-    return {("--out",): out} | json_option(what)
-
-
-def _one_or_more(what: str, default: str, several: bool) -> dict[str, Any]:
-    if not several:
-        return {"action": _Chosen, "default": default, "help": f"{what} (default: {default})"}
-    return {"action": _ChosenToo, "help": f"{what} (default: {default}); again for a second one"}
+from .options import DTYPES, MODEL
+from .terminal import Progress, enough_memory, progress_bar, say
 
 
 class Request:
@@ -199,6 +61,36 @@ class Request:
         require_size(self.size)
         if "k" in given:
             require_triplets(args.k)
+        if "share" in given:
+            try:
+                require_reach(args.share, args.within)
+            except ValueError as error:
+                raise BadInput(str(error)) from error
+        self.framing = ""
+        for name in _listed(args.model, MODEL) if "model" in given and not self.program else ():
+            self._require_known(name)
+
+    def _require_known(self, name: str) -> None:
+        """BadInput for all that is wrong with a network that is known before it is fetched."""
+        known, given = require_known(name, self.args.wants), vars(self.args)
+        pixel, channel = given.get("pixel"), given.get("channel")
+        if not known or given.get("at", "input") != "input":
+            return
+        channels = 1 if known.preprocess.order == "L" else 3
+        if channel is not None and not 0 <= channel < channels:
+            raise BadInput(f"channel wants 0 ... {channels - 1}, was given {channel}")
+        usual = known.preprocess.size or (DEFAULT_SIZE, DEFAULT_SIZE)
+        extents = (self.size, self.size) if self.size else usual
+        if not pixel or given.get("fit") == "whole":
+            return
+        if not all(0 <= place < extent for place, extent in zip(pixel, extents, strict=True)):
+            shape = " x ".join(map(str, extents))
+            raise BadInput(f"pixel {pixel[0]},{pixel[1]} lies outside the {shape} input")
+
+    @property
+    def command(self) -> str:
+        """As it was typed."""
+        return shlex.join(["linscope", *self.args.words])
 
     @property
     def dtype(self) -> torch.dtype:
@@ -206,7 +98,14 @@ class Request:
 
     @cached_property
     def photo(self) -> zoo.Photo:
-        return load_photo(self.args.image)
+        photo = load_photo(self.args.image)
+        image = cropped(photo.image, vars(self.args).get("crop"))
+        require_photo(image)
+        return dataclasses.replace(photo, image=image)
+
+    def fit(self, usual: Fit) -> Fit:
+        """How a photo becomes x0, by --fit, else as usual."""
+        return FITS.get(self.args.fit, usual)
 
     @property
     def input_name(self) -> str:
@@ -229,22 +128,26 @@ class Request:
 
         with request.working() as progress: progress(0.5, "drawing")
         """
-        with progress_bar() as progress, enough_memory(self.device):
+        with progress_bar(self.args.quiet) as progress, enough_memory(self.device):
             yield progress
 
     def systems(self, progress: Progress) -> list[System]:
         """Each network by each policy, all of which make pictures."""
         if self.program:
             return [self.system(PICTURES, progress)]
+        if self.save and len(self.cases) > 1:
+            raise BadInput("--save is of one network by one policy, and several were given")
+        return [self._frozen(*case, PICTURES, progress) for case in self.cases]
+
+    @property
+    def cases(self) -> list[tuple[str, str, str]]:
+        """Each network by each policy: what pictures call it, the network, the policy."""
         policies = list(dict.fromkeys(_listed(self.args.policy, "paper")))
-        cases = [
+        return [
             (model if policies == ["paper"] else f"{model}, {policy}", model, policy)
             for model in dict.fromkeys(_listed(self.args.model, MODEL))
             for policy in policies
         ]
-        if self.save and len(cases) > 1:
-            raise BadInput("--save is of one network by one policy, and several were given")
-        return [self._frozen(*case, PICTURES, progress) for case in cases]
 
     def system(self, kind: Kind, progress: Progress) -> System:
         """The one network by the one policy, or the one from a file."""
@@ -257,16 +160,34 @@ class Request:
         """The only place where a command's operator comes from."""
         image, networks = self.photo.image, self.networks  # all are there before any is frozen
         progress(0.0, f"freezing {name}")
+        framed = dataclasses.replace(kind, fit=self.fit(kind.fit))
         system = frozen(
-            networks[model], image, name, policy, self.size, self.device, self.dtype, kind
+            networks[model], image, name, policy, self.size, self.device, self.dtype, framed
         )
+        self.framing = system.framing
         if self.save:
             save(system.op, self.save)
         return system
 
     def tell(self, numbers: dict[str, Any], outline: Callable[[], str]) -> None:
-        """Prints the results: as JSON where that is asked for, else in words."""
-        print(json.dumps(numbers, indent=2) if self.args.json else outline())
+        """Prints the results: as JSON where that is asked for, else in words; with what became of
+        the photo.
+        """
+        framing = {"framing": self.framing} if self.framing else {}
+        if self.args.json:
+            print(json.dumps(numbers | framing, indent=2))
+            return
+        first, *rest = outline().split("\n")
+        print("\n".join([first, *(f"input: {said}" for said in framing.values()), *rest]))
+
+    def stopped(self, done: str, kept: str) -> int:
+        """Says after Ctrl-C what was done of how much, and what is kept; the exit code.
+
+        return request.stopped("7 of 16 triplets", "the page has these")
+        """
+        sys.stdout.flush()
+        say(f"stopped: {done}; {kept}")
+        return INTERRUPTED
 
 
 def _own(device: str) -> str:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from ..study import selftest
 from .command import Command
-from .request import DEVICE, Request, json_option
+from .options import DEVICE, json_option
+from .request import Request
 
 
 def _run(request: Request) -> int:

@@ -10,16 +10,20 @@ import torch
 
 from ..linalg.svd import METHODS, SVD, Step, svd
 from ..report import BadInput, pictures, publish
+from ..report.digits import percent
 from ..report.spectrum import Spectrum, convergence, energy_curve, spectrum
 from ..report.triplet_sheet import triplet_sheet
 from ..study.system import System, share_in_words
 from ..study.tour import SEED, accuracy
 from .command import Command
-from .request import PROGRAM, SAVE, TRIPLETS, Options, Request, output_options, system_options
+from .options import PROGRAM, SAVE, TRIPLETS, Options, output_options, system_options
+from .request import Request
 from .terminal import Progress, with_bars
 
 # Of the methods that are only compared: what lanczos needs a few hundred passes for.
 _COMPARED = {"paper": {"tol": 1e-3}, "paper-literal": {}}
+
+_Solved = tuple[System, SVD, Spectrum, dict[str, list[Step]]]
 
 _OPTIONS: Options = {
     ("--compare",): {
@@ -40,16 +44,21 @@ _OPTIONS: Options = {
 }
 
 
-def _run(request: Request) -> None:
+def _run(request: Request) -> int | None:
     args, photo = request.args, request.input_name
+    if args.checkpoint and len(request.cases) > 1:
+        raise BadInput("a checkpoint is of one network by one policy, and several were given")
     with request.working() as progress:
-        found = []
+        found, stopped = [], ""
         listed = request.systems(progress)
-        if args.checkpoint and len(listed) > 1:
-            raise BadInput("a checkpoint is of one network by one policy, and several were given")
         for i, system in enumerate(listed):
             shares = 0.05 + 0.9 * i / len(listed), 0.9 / len(listed)
-            found.append(_solved(system, args, progress, shares))
+            solved, stopped = _solved(system, args, progress, shares)
+            found += [solved] if solved else []
+            if stopped:
+                break
+        if not found:
+            raise KeyboardInterrupt(stopped)
         progress(0.95, "drawing")
         content = {}
         names = " / ".join(dict.fromkeys(system.name for system, *_ in found))
@@ -66,23 +75,31 @@ def _run(request: Request) -> None:
             )
             content[f"energy{end}.png"] = energy_curve(energies, f"energy of F, {system.name}")
             if args.compare:
-                content[f"convergence{end}.png"] = convergence(runs, f"convergence, {system.name}")
+                told = {name: steps for name, steps in runs.items() if steps}
+                content[f"convergence{end}.png"] = convergence(told, f"convergence, {system.name}")
     publish(request.out, content)
     numbers = {
         "photo": photo,
+        "stopped": stopped or None,
         "files": sorted(content),
         "systems": [_numbers(*one) for one in found],
     }
     request.tell(numbers, lambda: _outline(numbers, request.out / "triplets.png"))
+    if stopped:
+        kept = f"{request.out} has what was done"
+        kept += f", and the same command goes on by {args.checkpoint}" if args.checkpoint else ""
+        return request.stopped(stopped, kept)
 
 
 def _solved(
     system: System, args: Namespace, progress: Progress, shares: tuple[float, float]
-) -> tuple[System, SVD, Spectrum, dict[str, list[Step]]]:
+) -> tuple[_Solved | None, str]:
+    """What was found, if anything, and after Ctrl-C, how much of what that is."""
     op, k = system.op, args.k
     if k > min(op.shape):
         raise BadInput(f"F is {op.shape[0]} x {op.shape[1]} and has no {k} singular triplets")
     runs: dict[str, list[Step]] = {}
+    stopped = ""
 
     def solve(method: str, **options: Any) -> SVD:
         steps = runs[method] = []
@@ -93,7 +110,11 @@ def _solved(
             progress(shares[0] + shares[1] * min(step.converged / k, 1), text)
 
         generator = torch.Generator().manual_seed(SEED)
-        return svd(op, k, method, generator=generator, progress=False, callback=told, **options)
+        found = svd(op, k, method, generator=generator, progress=False, callback=told, **options)
+        if found.interrupted:
+            nonlocal stopped
+            stopped = f"{len(found.S)} of {k} triplets of {system.name}, {method}"
+        return found
 
     try:
         options = accuracy(k) | {"checkpoint": args.checkpoint, "certain": args.certain}
@@ -106,9 +127,12 @@ def _solved(
         reason = error.strerror or error
         raise BadInput(f"cannot write the checkpoint {str(args.checkpoint)!r}: {reason}") from error
     for method, options in _COMPARED.items() if args.compare else ():
-        solve(method, **options)
-    energies = spectrum(op, triplets)
-    return system, triplets, energies, {name: runs[name] for name in METHODS if name in runs}
+        if not stopped:
+            solve(method, **options)
+    if not len(triplets.S):
+        return None, stopped
+    in_order = {name: runs[name] for name in METHODS if name in runs}
+    return (system, triplets, spectrum(op, triplets), in_order), stopped
 
 
 def _numbers(
@@ -139,7 +163,7 @@ def _outline(numbers: dict[str, Any], picture: Path) -> str:
         lines += [
             f"{system['system']} on {numbers['photo']}: {share}",
             f"  sigma: {with_bars(system['sigma'], system['error'], system['proven'])}",
-            f"  {system['energy_shares'][-1]:.1%} of the energy, stable rank "
+            f"  {percent(system['energy_shares'][-1])} of the energy, stable rank "
             f"{system['stable_rank']:.3g}, effective rank {low:.3g} ... {high:.3g}",
         ]
         lines += [] if system["converged"] else ["  not converged: the bars say how far"]
@@ -165,4 +189,5 @@ COMMAND = Command(
     | _OPTIONS
     | output_options("the numbers", "linscope-svd"),
     run=_run,
+    wants="picture",
 )

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from argparse import Namespace
 from pathlib import Path
 from typing import Any
 
 from ..report import BadInput, publish
+from ..report.digits import percent
 from ..report.field_sheet import sweep_sheet
-from ..study.fields import checked_reach
 from ..study.store import StoreError, needed_zarr
-from ..study.sweep import KINDS, Sweep, forecast, sweep
+from ..study.sweep import KINDS, Sweep, forecast, open_sweep, sweep
 from ..study.system import System
 from .command import Command
-from .request import PROGRAM, REACH, SAVE, Options, Request, output_options, system_options
-from .terminal import enough_memory, warn
+from .options import PROGRAM, REACH, SAVE, Options, output_options, system_options
+from .request import Request
+from .terminal import enough_memory
+
+_LOG = logging.getLogger(__name__)
 
 _OPTIONS: Options = {
     ("--kind",): {
@@ -36,29 +40,38 @@ _OPTIONS: Options = {
 }
 
 
-def _run(request: Request) -> None:
+def _run(request: Request) -> int | None:
     args = request.args
     if args.stride < 1:
         raise BadInput(f"stride wants 1 or more, was given {args.stride}")
     rank, ranks = (int(os.environ.get(name, n)) for name, n in (("RANK", 0), ("WORLD_SIZE", 1)))
     store, picture = request.out / f"{args.kind}.zarr", request.out / f"{args.kind}.png"
-    with request.working() as progress:
-        (system,) = request.systems(progress)
     try:
         needed_zarr()
-        checked_reach(system.op, args.share, args.within)
-    except (ValueError, ModuleNotFoundError) as error:
+    except ModuleNotFoundError as error:
         raise BadInput(str(error)) from error
+    with request.working() as progress:
+        (system,) = request.systems(progress)
     with enough_memory(request.device):
         if rank == 0 and not store.exists():
-            warn(_forecast(system, args, ranks))
-        found = _swept(system, args, store, (rank, ranks))
+            _LOG.info(_forecast(system, args, ranks))
+        stopped = False
+        try:
+            found = _swept(system, args, store, (rank, ranks))
+        except KeyboardInterrupt:
+            if not store.exists():
+                raise
+            found, stopped = open_sweep(store), True
     if found.complete:
         title = f"all {args.kind} of F" if args.stride == 1 else f"{args.kind} of F"
         title += f": {system.name} on {request.input_name}"
         publish(request.out, {picture.name: sweep_sheet(found, system, title)})
     numbers = _sweep_numbers(found, system) | {"picture": str(picture) if found.complete else None}
     request.tell(numbers, lambda: _sweep_outline(numbers))
+    if stopped:
+        return request.stopped(
+            f"{found.done} of {found.blocks} blocks", f"{store} has these; the same command goes on"
+        )
 
 
 def _forecast(system: System, args: Namespace, ranks: int) -> str:
@@ -89,6 +102,7 @@ def _swept(system: System, args: Namespace, store: Path, part: tuple[int, int]) 
             share=args.share,
             within=args.within,
             part=part,
+            progress=False if args.quiet else None,
         )
     except StoreError as error:
         raise BadInput(str(error)) from error
@@ -120,7 +134,7 @@ def _sweep_outline(numbers: dict[str, Any]) -> str:
         lines += [
             f"{numbers['share']:.0%} of the energy within {numbers['median_radius']:.3g} pixels of "
             f"the input (median; largest {numbers['largest_radius']:.3g})",
-            f"{numbers['away']:.2%} of all the energy further than {numbers['within']:g}",
+            f"{percent(numbers['away'])} of all the energy further than {numbers['within']:g}",
             f"picture: {numbers['picture']}",
         ]
     return "\n".join(lines)
@@ -144,4 +158,5 @@ The same command goes on where it was stopped.""",
     | REACH
     | output_options("the numbers", "linscope-sweep"),
     run=_run,
+    wants="picture",
 )

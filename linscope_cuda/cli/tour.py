@@ -5,19 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 
 from ..report import Tour, explore, files, publish, summary
+from ..report.digits import significant
 from ..report.writing import PAGE
+from ..study.framing import cut
 from .command import Command
-from .request import (
-    PIXEL,
-    TRIPLETS,
-    Request,
-    output_options,
-    system_options,
-)
+from .options import PIXEL, TRIPLETS, output_options, system_options
+from .request import Request
 from .terminal import with_bars
 
 
-def _run(request: Request) -> None:
+def _run(request: Request) -> int | None:
     args, photo, network = request.args, request.photo, request.network
     with request.working() as progress:
         found = explore(
@@ -32,12 +29,19 @@ def _run(request: Request) -> None:
             device=request.device,
             dtype=request.dtype,
             progress=progress,
+            command=request.command,
+            fit=request.fit(cut),
         )
+        request.framing = found.framing
+        progress(0.8, "drawing")
         drawn = files(found, lambda name: progress(0.8, f"drawing {name}"))
     publish(request.out, drawn)
     page = request.out / PAGE
     numbers = summary(found) | {"page": str(page), "files": sorted(drawn)}
     request.tell(numbers, lambda: _outline(found, page))
+    if found.svd.interrupted:
+        done = f"{len(found.svd.S)} of {found.svd.asked} triplets"
+        return request.stopped(done, "the page has these")
 
 
 def _outline(tour: Tour, page: Path) -> str:
@@ -46,13 +50,24 @@ def _outline(tour: Tour, page: Path) -> str:
     lines = [
         f"{tour.network} on {tour.photo}: F is {N} x {n}",
         f"|y - F x0 - r| / |y| = {tour.relative_error:.1e}",
-        f"|r| / |y| = {tour.residual_ratio:.4f}",
-        *(f"{s.score:8.3f}  {s.name}  (F x0 {s.filter:.3f}, r {s.residual:.3f})" for s in tour.top),
+        f"|r| / |y| = {significant(tour.residual_ratio)}{_advice(tour)}",
+        *(
+            f"{significant(s.score):>9}  {s.name}  (F x0 {significant(s.filter)}, "
+            f"r {significant(s.residual)})"
+            for s in tour.top
+        ),
         f"sigma: {with_bars(found.S.tolist(), found.errors.tolist(), found.proven.tolist())}",
         f"{tour.passes} passes, {tour.seconds:.1f} s",
         f"page: {page}",
     ]
     return "\n".join(lines)
+
+
+def _advice(tour: Tour) -> str:
+    if not tour.advice:
+        return ""
+    ratio = significant(tour.advice.ratio)
+    return f": F x0 and r cancel; with --policy {tour.advice.policy} it is {ratio}"
 
 
 COMMAND = Command(

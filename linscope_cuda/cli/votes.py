@@ -12,19 +12,19 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .. import zoo
 from ..frozen.network import FrozenNetwork
 from ..report import BadInput, publish
 from ..report.charts import Label, ballot
+from ..report.digits import percent, significant
 from ..report.pictures import photo as draw_photo
 from ..report.pictures import signed
 from ..study.close_up import robust_scale
-from ..study.photos import SCORES_SIZE, resized
-from ..study.survey import raw_pixels
+from ..study.photos import SCORES_SIZE
 from ..study.system import SCORES
 from ..study.votes import pixel_discussion, poll
 from .command import Command
-from .request import SAVE, Options, Request, output_options, system_options
+from .options import SAVE, Options, output_options, system_options
+from .request import Request
 
 MOST_LABELS = 8
 UNSEEN = -1  # instead of a label, where nothing that a pixel contributes is above 0
@@ -50,20 +50,21 @@ def _run(request: Request) -> None:
     if not 1 <= args.labels <= MOST_LABELS:
         raise BadInput(f"--labels wants 1 ... {MOST_LABELS}, was given {args.labels}")
     with request.working() as progress:
-        op = request.system(SCORES, progress).op
+        system = request.system(SCORES, progress)
+        op = system.op
         votes, won = poll(
             op, absolute=args.absolute, progress=lambda share: progress(share, "voting")
         )
         votes = torch.where(won == 0, UNSEEN, votes)
         shown = _shown(op, votes, args.labels)
         discussions = pixel_discussion(op, shown).sum(1).cpu()
-    photo, network = request.photo, resized(request.network, request.size)
+    photo, network = request.photo, request.network
     table = _table(op, votes, shown, network.class_name)
     numbers: dict[str, Any] = {
         "network": args.model,
         "photo": photo.name,
         "source": network.source,
-        "preprocess": repr(network.preprocess),
+        "preprocess": repr(system.preprocess),
         "policy": args.policy,
         "dtype": args.dtype,
         "absolute": args.absolute,
@@ -71,7 +72,9 @@ def _run(request: Request) -> None:
         "unseen": int((votes == UNSEEN).sum()),
         "labels": table,
     }
-    drawn = _files(network, photo, args.model, votes.cpu(), table, shown, discussions)
+    picture = system.input.clamp(0, 1).expand(3, -1, -1)
+    title = f"{args.model} on {photo.name}: pixel votes"
+    drawn = _files(picture, title, votes.cpu(), table, shown, discussions)
     numbers["files"] = sorted([*drawn, "votes.json"])
     drawn["votes.json"] = (json.dumps(numbers, indent=2) + "\n").encode()
     publish(request.out, drawn)
@@ -112,27 +115,22 @@ def _table(
 
 
 def _files(
-    network: zoo.Network,
-    photo: zoo.Photo,
-    model: str,
+    picture: Tensor,
+    title: str,
     votes: Tensor,
     table: list[dict[str, Any]],
     shown: list[int],
     discussions: Tensor,
 ) -> dict[str, bytes]:
-    picture = raw_pixels(network, photo.image)[0] / 255
-    if network.preprocess.order == "BGR":
-        picture = picture.flip(0)
-    picture = picture.expand(3, -1, -1)
     rows = {row["label"]: row for row in table}
     labels, files = [], {}
     for k, discussion in zip(shown, discussions, strict=True):
         row = rows[k]
         masked = torch.where(votes == k, picture, _WHITE)
         labels.append(Label(row["name"], row["score"], row["share"], discussion, masked))
-        share = f"{100 * row['share']:.1f} %"
-        title = row["name"] if len(row["name"]) <= 30 else row["name"][:29] + "\u2026"
-        files[f"votes-{k}.png"] = draw_photo(masked, f"{share} vote for {title}")
+        share = percent(row["share"])
+        name = row["name"] if len(row["name"]) <= 30 else row["name"][:29] + "\u2026"
+        files[f"votes-{k}.png"] = draw_photo(masked, f"{share} vote for {name}")
         files[f"discussion-{k}.png"] = signed(
             discussion,
             f"discussion of {title}",
@@ -143,7 +141,6 @@ def _files(
     note = f"each of {votes.numel():,} pixels votes for the label that it adds most to"
     note += f"; {unseen:,} add nothing to any" if unseen else ""
     popular = [(row["name"], row["share"]) for row in table]
-    title = f"{model} on {photo.name}: pixel votes"
     files["votes.png"] = ballot(picture, labels, popular, title, note)
     files["votes.csv"] = _csv(table)
     return files
@@ -161,9 +158,9 @@ def _outline(args: Namespace, numbers: dict[str, Any]) -> str:
     lines = [
         f"{args.model} on {numbers['photo']}: {numbers['pixels']} pixels vote"
         + (f", {numbers['unseen']} of them add nothing to any label" if numbers["unseen"] else ""),
-        "  votes   share    score  rank  label",
+        "  votes    share     score  rank  label",
         *(
-            f"{row['votes']:7d}  {100 * row['share']:4.1f} %  {row['score']:7.3f}  "
+            f"{row['votes']:7d}  {percent(row['share']):>7}  {significant(row['score']):>8}  "
             f"{row['rank']:4d}  {row['name']}"
             for row in numbers["labels"][:10]
         ),
@@ -189,4 +186,5 @@ COMMAND = Command(
     | _OPTIONS
     | output_options("the popularity of every label", "linscope-votes"),
     run=_run,
+    wants="scores",
 )

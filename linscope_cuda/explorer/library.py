@@ -74,17 +74,17 @@ class Library:
         self.photos = list(dict.fromkeys([*photos, *_PHOTOS]))
         self.device, self.dtype = device, dtype
         self._networks: dict[str, zoo.Network] = {}
-        self._uploads: OrderedDict[str, Image.Image] = OrderedDict()
+        self._uploads: OrderedDict[str, tuple[Image.Image, str]] = OrderedDict()
         self._systems: OrderedDict[Subject, Looked] = OrderedDict()
         self._lock = threading.Lock()  # of these tables
         self._freezing = threading.Lock()  # one at a time
 
-    def add(self, image: Image.Image) -> str:
-        """The name under which a picture is kept, in memory, while there is room."""
+    def add(self, image: Image.Image, file: str = "") -> str:
+        """The name under which the picture of a file is kept, in memory, while there is room."""
         digest = hashlib.sha256(image.tobytes() + repr(image.size).encode()).hexdigest()
         name = f"dropped-{digest[:12]}"
         with self._lock:
-            self._uploads[name] = image
+            self._uploads[name] = image, file
             self._uploads.move_to_end(name)
             while len(self._uploads) > MOST_UPLOADS:
                 self._uploads.popitem(last=False)
@@ -95,7 +95,7 @@ class Library:
         with self._lock:
             dropped = self._uploads.get(name)
         if dropped is not None:
-            return dropped
+            return dropped[0]
         if name.startswith("dropped-"):
             raise BadInput(
                 "this address shows a picture that was dropped on the page and is no longer kept: "
@@ -133,7 +133,9 @@ class Library:
         network = self._networks[subject.model]
         given = subject.policy, subject.size, self.device, self.dtype
         system = frozen(network, image, subject.model, *given, kind=EITHER)
-        return Looked(system, subject.python, network.class_name, network.source)
+        with self._lock:
+            _, file = self._uploads.get(subject.photo, (image, ""))
+        return Looked(system, subject.python(file), network.class_name, network.source)
 
 
 class Given(Library):

@@ -1,4 +1,4 @@
-"""The explorer in a notebook's cell: Jupyter, VS Code, Colab and marimo, by anywidget."""
+"""The explorer in a notebook's cell, by anywidget."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from .library import GIVEN, Given, Looked
 from .server import front
 from .session import Session
 
+_MOST_VIEWS = 8  # of one widget: those of a page that was reloaded never say that they are gone
 _LINES = "import linscope_cuda as ls\n\n# op is the operator that ls.explore was given\n"
 
 
@@ -76,7 +77,9 @@ def _widget() -> Any:
         ) from error
 
     class Explorer(anywidget.AnyWidget):
-        """Questions come as custom messages, and so do answers, from the threads of a desk."""
+        """Questions come as custom messages, and so do answers, from the threads of desks: one for
+        each view, of which a widget has several where it is shown more than once.
+        """
 
         _esm = front("explore.js")
         _css = front("explore.css")
@@ -84,15 +87,30 @@ def _widget() -> Any:
 
         def __init__(self, session: Session, address: str) -> None:
             super().__init__(address=address)
-            self.desk = Desk(session, lambda packed: self.send({}, [packed]))
+            self.session, self.desks = session, {}
             self.on_msg(self._asked)
 
         def _asked(self, widget: Any, content: Any, buffers: list[Any]) -> None:
-            self.desk.take(bytes(buffers[0]))
+            view = content.get("view")
+            if content.get("closed"):
+                self._leave(view)
+                return
+            if view not in self.desks:
+                self.desks[view] = Desk(
+                    self.session, lambda packed: self.send({"view": view}, [packed])
+                )
+                for first in list(self.desks)[:-_MOST_VIEWS]:
+                    self._leave(first)
+            self.desks[view].take(bytes(buffers[0]))
+
+        def _leave(self, view: Any) -> None:
+            if view in self.desks:
+                self.desks.pop(view).close(wait=False)
 
         def close(self) -> None:
             """Ends the widget, and what it computes."""
-            self.desk.close()
+            for desk in self.desks.values():
+                desk.close()
             super().close()
 
     return Explorer

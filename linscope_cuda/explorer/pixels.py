@@ -1,4 +1,4 @@
-"""Fields at a pixel, and whole pictures, as answers."""
+"""Fields at a pixel, and whole pictures and their two parts, as answers."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from torch import Tensor
 from ..study.close_up import detailed_pixel, window
 from ..study.errors import BadInput
 from ..study.fields import LocalField, local_field
+from ..study.tour import TOP
 from .asked import Asked
 from .library import Library
 from .message import Message
@@ -35,7 +36,7 @@ def opened(asked: Asked, library: Library) -> Message:
             facts["labels"] = [looked.class_name(i) for i in range(len(scores))]
         else:
             arrays["output"] = as_photo(system.output)
-            facts["pixel"] = list(detailed_pixel(op.x0[0]))
+        facts["pixel"] = list(detailed_pixel(op.x0[0]))
         facts["classifier"] = looked.is_classifier
         facts["channels"] = {
             "input": _colours(op.input_shape[0], system.preprocess.order),
@@ -44,6 +45,37 @@ def opened(asked: Asked, library: Library) -> Message:
         facts["source"], facts["policy"] = looked.source, op.policy.default
         facts["python"] = looked.python
     return Message(facts, arrays)
+
+
+def parts(asked: Asked, library: Library) -> Message:
+    """y = F x0 + r: what the filter makes of x0, and the residual; of a classifier, those of its
+    best scores too.
+    """
+    looked = library.looked(asked.subject)
+    op = looked.op
+    with looked.lock:
+        filtered, residual = op.filter(op.x0)[0].cpu(), op.residual[0].cpu()
+        output = op.output[0].cpu()
+        arrays = {"filtered": filtered, "residual": residual}
+        arrays = {name: t.numpy().astype(np.float32) for name, t in arrays.items()}
+        header: dict[str, object] = {
+            "python": f"{looked.python}filtered, residual = op.filter(op.x0)[0], op.residual[0]\n"
+        }
+        if looked.is_classifier:
+            best = output.topk(min(TOP, len(output))).indices.tolist()
+            header["best"] = [
+                {
+                    "label": k,
+                    "name": looked.class_name(k),
+                    "filtered": filtered[k].item(),
+                    "residual": residual[k].item(),
+                    "score": output[k].item(),
+                }
+                for k in best
+            ]
+        else:
+            arrays["shown"] = as_photo(looked.system.shown(filtered))
+    return Message(header, arrays)
 
 
 def _colours(channels: int, order: str) -> list[str]:

@@ -1,4 +1,4 @@
-"""What adds to a classifier's score, as answers: rows, discussions, votes, the ledger."""
+"""What adds to a classifier's scores, as answers: rows, columns, discussions, votes, the ledger."""
 
 from __future__ import annotations
 
@@ -59,6 +59,29 @@ def label(asked: Asked, library: Library) -> Message:
     return Message(header, {"values": values.cpu().numpy().astype(np.float32)})
 
 
+def column(asked: Asked, library: Library) -> Message:
+    """What a pixel of the input adds to each score, for each unit of one colour of it or of all."""
+    looked, _ = _classifier(asked, library)
+    op, pixel = looked.op, asked.pixel()
+    colours, *extents = op.input_shape
+    if not all(0 <= p < n for p, n in zip(pixel, extents, strict=True)):
+        raise BadInput(
+            f"pixel {pixel[0]},{pixel[1]} lies outside the {extents[0]} x {extents[1]} input"
+        )
+    probed = list(range(colours))
+    if asked.message.header.get("channel") is not None:
+        probed = [asked.whole("channel", 0, colours - 1)]
+    probe = torch.zeros_like(op.x0)
+    probe[0, probed, pixel[0], pixel[1]] = 1  # one pass, however many colours
+    with looked.lock:
+        values = op.filter(probe)[0]
+    header = {
+        "pixel": list(pixel),
+        "python": f"{looked.python}column = op.columns({[(c, *pixel) for c in probed]}).sum(0)\n",
+    }
+    return Message(header, {"values": values.cpu().numpy().astype(np.float32)})
+
+
 def ledger(asked: Asked, library: Library) -> Message:
     """A score as the sum of what the input and every layer add."""
     looked, output = _classifier(asked, library)
@@ -74,7 +97,7 @@ def ledger(asked: Asked, library: Library) -> Message:
         "total": found.total[0].item(),
         "score": looked.op.output[0, output].item(),
         "python": f"{looked.python}found = ls.ledger(op, [{output}])\n"
-        "names, values, of_input = found.names, found.values[:, 0], found.input[0]\n",
+        "names, added, of_input = found.names, found.values[:, 0], found.input[0]\n",
     }
     return Message(header)
 

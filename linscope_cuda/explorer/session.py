@@ -40,7 +40,7 @@ def _photo(asked: Asked, library: Library) -> Message:
     if "file" in arrays:
         file = str(header.get("name", "the picture"))[:80]
         image = picture(arrays["file"].tobytes(), file)
-        name = library.add(image)
+        name = library.add(image, file)
     else:
         name = header.get("photo")
         if not isinstance(name, str):
@@ -59,8 +59,10 @@ ANSWERS: dict[str, Answer] = {
     "home": _home,
     "photo": _photo,
     "open": pixels.opened,
+    "parts": pixels.parts,
     "field": pixels.field,
     "label": scores.label,
+    "column": scores.column,
     "ledger": scores.ledger,
     "votes": scores.votes,
     "svd": spectrum.svd,

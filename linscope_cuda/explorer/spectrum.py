@@ -10,9 +10,11 @@ from ..linalg.svd import SVD, Step
 from ..linalg.svd import svd as svd_of
 from ..study.close_up import triplet_windows
 from ..study.errors import BadInput
+from ..study.euclidean import norm
 from ..study.flips import flips, radius
 from ..study.photos import MOST_TRIPLETS
-from ..study.tour import ANGLE, SEED, TOLERANCE, accuracy, norm
+from ..study.region import region
+from ..study.tour import SEED, accuracy
 from ..zoo.preprocess import rgb
 from .asked import Asked, Stopped
 from .library import Library, Looked
@@ -70,11 +72,20 @@ def _spectrum(looked: Looked, found: SVD, k: int) -> Message:
         "windows": [_windows(looked, found, i) for i in range(len(found.S))],
         # at which one pixel changes from black to white
         "most": ((white - black) / flat).tolist(),
-        "python": f"{looked.python}found = ls.svd(op, k={k}, tol={TOLERANCE}, angle={ANGLE})\n"
+        "python": f"{_svd_lines(looked, k)}"
         "sigma, errors, V, U = found.S, found.errors, found.V, found.U\n",
     }
     arrays = {"V": found.V, "U": found.U}
     return Message(header, {name: t.cpu().numpy().astype(np.float32) for name, t in arrays.items()})
+
+
+def _svd_lines(looked: Looked, k: int) -> str:
+    settings = "".join(f", {name}={value}" for name, value in accuracy(k).items())
+    return (
+        f"{looked.python}import torch\n\n"
+        f"seed = torch.Generator().manual_seed({SEED})\n"
+        f"found = ls.svd(op, k={k}{settings}, generator=seed)\n"
+    )
 
 
 def _windows(looked: Looked, found: SVD, i: int) -> list[list[int]] | None:
@@ -85,7 +96,8 @@ def _windows(looked: Looked, found: SVD, i: int) -> list[list[int]] | None:
     return windows and [list(window) for window in windows]
 
 
-def _triplet(asked: Asked, library: Library) -> tuple[Looked, SVD, int]:
+def _triplet(asked: Asked, library: Library) -> tuple[Looked, SVD, int, str]:
+    """What is looked at, its triplets, the one that is meant, and the lines that find them."""
     looked = library.looked(asked.subject)
     if not isinstance(looked.op, LinearInterpreter):
         raise BadInput("a frozen network from a file has no real answer to compare with")
@@ -93,14 +105,14 @@ def _triplet(asked: Asked, library: Library) -> tuple[Looked, SVD, int]:
     if k not in looked.spectra:
         raise BadInput(f"the {k} largest triplets of this network are not computed yet")
     found = looked.spectra[k]
-    return looked, found, asked.whole("triplet", 0, len(found.S) - 1, 0)
+    return looked, found, asked.whole("triplet", 0, len(found.S) - 1, 0), _svd_lines(looked, k)
 
 
 def step(asked: Asked, library: Library) -> Message:
     """x0 + t v: the frozen network's answer y + t sigma u, the network's own, and the decisions
     that it takes otherwise.
     """
-    looked, found, i = _triplet(asked, library)
+    looked, found, i, lines = _triplet(asked, library)
     t = asked.number("t", 0.0)
     op, system = looked.op, looked.system
     assert isinstance(op, LinearInterpreter) and t is not None
@@ -115,9 +127,7 @@ def step(asked: Asked, library: Library) -> Message:
             "flipped": moved.flipped,
             "decisions": moved.decisions,
             "departure": norm(moved.output - frozen) / change if change else 0.0,
-            "python": f"{looked.python}from linscope_cuda.study.flips import flips\n\n"
-            f"found = ls.svd(op, k={asked.message.header.get('k', 6)}, tol={TOLERANCE}, "
-            f"angle={ANGLE})\n"
+            "python": f"{lines}from linscope_cuda.study.flips import flips\n\n"
             f"x = op.x0 + {t!r} * found.V[{i}]\n"
             f"frozen = op.output + {t!r} * found.S[{i}] * found.U[{i}]\n"
             "real = flips(op, x)  # .output, .flipped of .decisions\n",
@@ -144,19 +154,19 @@ def reach(asked: Asked, library: Library) -> Message:
     """How far one can go both ways along a triplet until a first decision flips, and until the
     frozen network's answer is off by a tenth of the change that it predicts.
     """
-    looked, found, i = _triplet(asked, library)
+    looked, found, i, lines = _triplet(asked, library)
     op = looked.own_copy
     assert isinstance(op, LinearInterpreter)
     v, u, sigma = found.V[i : i + 1].to(op.x0), found.U[i : i + 1], found.S[i]
     black, white = looked.system.preprocess.levels()
     most = (white - black) / v.abs().max().item()
 
-    def seen(t: float):
-        asked.progress(0.5, "looking how far it holds")
-        return flips(op, op.x0 + t * v)
+    def told(share: float) -> None:
+        asked.progress(share / 2, "looking how far it holds")
 
-    def unflipped(t: float) -> bool:
-        return not any(seen(s * t).flipped for s in (1, -1))
+    def seen(t: float):
+        told(1.0)
+        return flips(op, op.x0 + t * v)
 
     def close(t: float) -> bool:
         return all(
@@ -164,5 +174,18 @@ def reach(asked: Asked, library: Library) -> Message:
             for s in (1, -1)
         )
 
-    header = {"triplet": i, "first": radius(unflipped, most), "close": radius(close, most, 6)}
-    return Message(header | {"most": most, "tenth": _DEPARTED})
+    told(0.0)
+    header = {
+        "triplet": i,
+        "first": min(region(op, v, 1, most=most, progress=told).radius, most),
+        "close": radius(close, most, 6),
+        "most": most,
+        "tenth": _DEPARTED,
+        "python": f"{lines}from linscope_cuda.study.flips import flips, radius\n\n"
+        f"v, u, gain, most = found.V[{i}], found.U[{i}], found.S[{i}], {most!r}\n"
+        "first = min(ls.region(op, v, 1, most=most).radius, most)\n"
+        "def off(t): return (flips(op, op.x0 + t * v).output - op.output - t * gain * u).norm()\n"
+        f"def near(t): return max(off(t), off(-t)) <= {_DEPARTED} * t * gain\n"
+        "close = radius(near, most, 6)\n",
+    }
+    return Message(header)

@@ -71,13 +71,14 @@ class Subject:
         size = {"size": str(self.size)} if self.size else {}
         return own | size | ({"crop": ",".join(map(str, self.crop))} if self.crop else {})
 
-    @property
-    def python(self) -> str:
-        """The lines that make the operator `op`."""
-        photo = f"ls.zoo.photo({self.photo!r}).image"
+    def python(self, file: str = "") -> str:
+        """The lines that make the operator `op`; `file` is that of a photo without another name."""
+        photo = f"ls.zoo.photo({(file or self.photo)!r}).image"
         if self.crop:
             left, top, side = self.crop
             photo += f".crop(({left}, {top}, {left + side}, {top + side}))"
+        if file:
+            photo += "  # the file that was dropped"
         size = f", size={self.size}" if self.size else ""
         return (
             "import linscope_cuda as ls\n"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from urllib.parse import urlencode
 
 from ..report import Tour, explore, gallery, page
@@ -15,7 +15,7 @@ from .subject import Subject
 TRIPLETS = 6
 
 Progress = Callable[[float, str], object]
-Seen = Mapping[str, Mapping[str, object]]
+Seen = dict[str, object]  # what an address says
 
 
 def toured(
@@ -47,32 +47,33 @@ def toured(
 
 
 def links(tour: Tour, subject: Subject) -> dict[str, str]:
-    """By the name of a picture, the address that shows the same; a picture that the explorer does
-    not have is left out.
+    """By the name of a picture, the address that shows the same.
 
     links(found, subject)["row"]
     """
     k = len(tour.svd.S)
-    seen: dict[str, Mapping[str, object]] = {"sigma": {}, "places": {}}
+    seen: dict[str, Seen] = {"sigma": {}, "places": {}}
     for i in range(k):
         seen |= {f"triplet-{i + 1}-{end}": {"triplet": i} for end in ("input", "output")}
     seen = {name: {"view": "spectrum", "k": k, **said} for name, said in seen.items()}
+    seen |= {name: {"view": "photo"} for name in ("input", "filtered", "residual", "parts")}
     seen |= (_labels if tour.is_classifier else _pixels)(tour)
     return {name: f"./#{urlencode({**subject.address, **said})}" for name, said in seen.items()}
 
 
-def _pixels(tour: Tour) -> Seen:
-    row, column = (
-        {"view": "pixel", "at": at, "pixel": f"{i},{j}", "channel": channel}
-        for at, (channel, i, j) in (("output", tour.row.probe), ("input", tour.column.probe))
-    )
-    rows, columns = ("output", "probe-output"), ("input", "probe-input")
-    seen = dict.fromkeys((*rows, "row", "row-close"), row)
-    seen |= dict.fromkeys((*columns, "column", "column-close"), column)
-    return seen
+def _pixels(tour: Tour) -> dict[str, Seen]:
+    def field(at: str, probe: tuple[int, ...]) -> Seen:
+        channel, i, j = probe
+        return {"view": "pixel", "at": at, "pixel": f"{i},{j}", "channel": channel}
+
+    row, column = field("output", tour.row.probe), field("input", tour.column.probe)
+    shown = dict.fromkeys(["output", "probe-output", "row", "row-close", "row-photo"], row)
+    shown |= dict.fromkeys(["probe-input", "column", "column-close"], column)
+    return shown
 
 
-def _labels(tour: Tour) -> Seen:
-    best = {"view": "labels", "label": tour.top[0].index}
-    discussion = best | {"show": "discussion"}
-    return {"scores": discussion, "parts": discussion, "row": best | {"show": "row"}}
+def _labels(tour: Tour) -> dict[str, Seen]:
+    channel, i, j = tour.column.probe
+    row: Seen = {"view": "labels", "label": tour.top[0].index, "show": "row"}
+    row |= {"at": "input", "pixel": f"{i},{j}", "channel": channel}
+    return dict.fromkeys(["scores", "row", "row-photo", "probe-input", "column"], row)

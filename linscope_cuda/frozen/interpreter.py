@@ -41,9 +41,9 @@ class LinearInterpreter(FrozenNetwork):
 
     - `policy`: how nonlinear functions are frozen, a name or a `Policy`.
     - `storage`: "tape" records the decisions once and spends one plain pass per product; "none" is
-      the paper's doubled batch, which keeps nothing and runs x0 each time; anything else is a
-      folder, where the tape lies in files of its own that are mapped into memory; the next record
-      there removes them once the tape is gone.
+      the paper's doubled batch, which keeps nothing and runs x0 each time; a Path, or a string with
+      a separator ("tapes/"), is a folder, where the tape lies in files of its own that are mapped
+      into memory; the next record there removes them once the tape is gone.
     - `max_bytes`: products are cut into batches whose working memory fits in.
     - `output`: which of the model's outputs counts: a key, an index, an attribute, or a function.
     - `kwargs`: what else the model is called with; tensors of one sample stand for all, those of a
@@ -58,8 +58,9 @@ class LinearInterpreter(FrozenNetwork):
       about 7 passes.
 
     ValueError for a wrong shape, a non-finite x0, a model in training mode, a file as storage or an
-    unknown policy; TypeError for a wrong dtype; UnscopedOperation for a function that is neither
-    linear nor has a rule; CertificateError for a network that turns out to be something else.
+    unknown policy or storage; TypeError for a wrong dtype; UnscopedOperation for a function that is
+    neither linear nor has a rule; CertificateError for a network that turns out to be something
+    else.
 
     >>> op = ls.LinearInterpreter(model, x0)
     >>> op.filter(x0) + op.residual                       # op.output, which is model(x0)
@@ -86,7 +87,9 @@ class LinearInterpreter(FrozenNetwork):
         x0 = self.inputs.x0
         _check(model, x0, storage)
         self.network = Network(model, kwargs, output, self.inputs)
-        self.storage = "none" if differentiable else os.fspath(storage)
+        folder = isinstance(storage, os.PathLike)  # also where it is called "tape"
+        self.storage = os.path.join(storage, "") if folder else storage
+        self.storage = "none" if differentiable else self.storage
         self.differentiable = differentiable
         source, self.tape = self._recorded(policy, x0.detach().clone(), check, fold)
         super().__init__(source, policy, max_bytes)
@@ -153,10 +156,15 @@ class LinearInterpreter(FrozenNetwork):
         """F x + r for one probe by the model's own Python, run anew with the decisions for x0."""
         if isinstance(self.source, Doubled):
             return self.source.reenact(x, stop)
+        return self.replay(Replay(self.model, self.tape, self.policy, stop), x)
+
+    @torch.no_grad()
+    def replay(self, run: Replay, x: Tensor) -> Tensor:
+        """What a run beside the tape makes of x (1, *input_shape); the run keeps what it saw."""
         self.source.require_same()
         self._passes += 1
         with settings(self.device, self.network.compiled):
-            y = Replay(self.model, self.tape, self.policy, stop).run(self.network, x)
+            y = run.run(self.network, x)
         self.network.stamp.after_run(first=False)
         return y
 
@@ -294,8 +302,12 @@ def _check(model: nn.Module, x0: Any, storage: Storage) -> None:
         )
     if not x0.isfinite().all():
         raise ValueError("LinearInterpreter wants a finite x0, was given one with NaN or infinity")
+    folder = 'a folder: a Path, or a string with a separator such as "tapes/"'
     if os.path.isfile(storage):
-        raise ValueError(f"storage wants 'tape', 'none' or a folder, was given a file, {storage}")
+        raise ValueError(f'storage wants "tape", "none" or {folder}; {storage!r} is a file')
+    named = isinstance(storage, str) and storage not in ("tape", "none")
+    if named and not os.path.dirname(storage):
+        raise ValueError(f'storage wants "tape", "none" or {folder}; was given {storage!r}')
     weight = next((p for p in model.parameters() if p.is_floating_point()), None)
     if weight is not None and weight.dtype != x0.dtype:
         raise TypeError(f"x0 is {x0.dtype}, the model's weights are {weight.dtype}")

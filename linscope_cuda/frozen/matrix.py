@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm.auto import tqdm
 
 from ..program.local.colouring import Columns
+from ..progress import bar
 from .boxes import Boxes
 
 if TYPE_CHECKING:
@@ -81,16 +81,10 @@ def _columns(boxes: Boxes, working: int, progress: bool | None) -> Iterator[Colu
     def product(x: Tensor) -> Tensor:
         return boxes.few_at_a_time(x, working)
 
-    with tqdm(
-        total=len(boxes.colouring),
-        desc="F, passes",
-        delay=0 if progress else 2,
-        disable=progress is False,
-        leave=False,
-    ) as bar:
+    with bar(progress, total=len(boxes.colouring), desc="F, passes", leave=False) as shown:
         for part in boxes.colouring.columns(product, boxes.like):
             yield part
-            bar.update(len(part.values))
+            shown.update(len(part.values))
 
 
 def _outside(dtype: torch.dtype) -> torch.dtype:

@@ -38,6 +38,13 @@ class MatrixFreeOperator(Products):
 
     __array_ufunc__ = None  # numpy leaves `*` and `@` to this class
 
+    def __array__(self, *_: Any, **__: Any) -> np.ndarray:
+        N, n = self.shape
+        raise TypeError(
+            f"{type(self).__name__} is no array but the products of an {N} x {n} matrix: "
+            "todense() makes a tensor of it, to_scipy() an operator for SciPy"
+        )
+
     def todense(self, max_bytes: int = 2**30) -> Tensor:
         """F as a dense (N, n) tensor, from columns if n <= N and from rows otherwise.
 
@@ -68,7 +75,8 @@ class MatrixFreeOperator(Products):
 
         (n,) -> (N,), (n, K) -> (N, K), (*input_shape) -> (*output_shape) and
         (K, *input_shape) -> (K, *output_shape). Where `input_shape` has one extent, tensors are
-        read as vectors and matrices, (n,) and (n, K), never (K, n); `filter` takes batches.
+        read as vectors and matrices, (n,) and (n, K), never (K, n), but for a batch of one, (1, n),
+        which `op.output` of a classifier is; `filter` takes batches.
 
             op @ v;  op.T @ u;  op.T @ op
         """
@@ -81,6 +89,8 @@ class MatrixFreeOperator(Products):
             return self.filter(other[None])[0]
         if given == (n,):
             return self.filter(other.reshape(1, *inner)).reshape(N)
+        if not shaped and given == (1, n):
+            return self.filter(other)
         if len(given) == 2 and given[0] == n:
             return self.filter(other.T.reshape(-1, *inner)).reshape(-1, N).T
         if shaped and len(given) == len(inner) + 1 and given[1:] == inner:

@@ -46,8 +46,8 @@ def flat_indices(name: str, indices: Iterable[Any], shape: Shape) -> list[int]:
             raise ValueError(f"{name} wants {len(extents)} numbers per tuple, was given {entry}")
         position = 0
         for i, extent in zip(place, extents, strict=True):
-            if not 0 <= i < extent:
+            if not -extent <= i < extent:
                 raise ValueError(f"{name}: index {entry} lies outside {shape}")
-            position = position * extent + i
+            position = position * extent + i % extent
         flat.append(position)
     return flat

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .opaque import opaque
 from .probes import Shape, batch_of, flat_indices
 
 Product = Callable[[Tensor], Tensor]
@@ -96,6 +97,7 @@ class Products(ABC):
         """
         return self._chunked("transpose", self._rmatmat, u, self.output_shape, self.input_shape)
 
+    @opaque
     def _chunked(self, name: str, product: Product, x: Tensor, given: Shape, due: Shape) -> Tensor:
         self._check(name, x)
         if x.ndim != len(given) + 1 or x.shape[1:] != given:
@@ -121,10 +123,12 @@ class Products(ABC):
         if x.device != self.device:
             raise ValueError(f"{name} wants a tensor on {self.device}, was given one on {x.device}")
 
+    @opaque
     def columns(self, indices: Iterable[Any]) -> Tensor:
         """Projective filters: columns k of F, F delta_k, as (len(indices), *output_shape).
 
-        `indices` lists flat positions or tuples (c, i, j) of the input; one outside: ValueError.
+        `indices` lists flat positions or tuples (c, i, j) of the input, from the end
+        where they are negative; one outside: ValueError.
 
             op.columns([7, (0, 1, 1)])
         """
@@ -136,10 +140,12 @@ class Products(ABC):
         responses = [part for _, part in self._responses(self.filter, flat, self.input_shape)]
         return torch.cat([self._zeros(0, *self.output_shape), *responses])
 
+    @opaque
     def rows(self, indices: Iterable[Any]) -> Tensor:
         """Receptive filters: rows k of F, F^T delta_k, as (len(indices), *input_shape).
 
-        `indices` lists flat positions or tuples (c, i, j) of the output; one outside: ValueError.
+        `indices` lists flat positions or tuples (c, i, j) of the output, from the end
+        where they are negative; one outside: ValueError.
 
             op.rows([281])
         """

@@ -12,7 +12,8 @@ from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 
 from ..study.close_up import robust_scale
-from .pictures import _STYLE, BLUE, DPI, GREY, RED, SLATE, _minus, _png, _title
+from .digits import minus, percent, significant
+from .pictures import _STYLE, BLUE, DPI, GREY, RED, SLATE, _png, _title
 
 MOST_ROWS = 60  # labelled rows; of more entries, columns with numbers are drawn
 _ROW, _WIDTH = 0.2, 6.4  # inches
@@ -73,37 +74,65 @@ def ballot(
     ballot(torch.rand(3, 8, 8), labels, [("cat", 0.3)], "a network", "every pixel votes once")
     """
     columns = 1 + len(labels)
-    side, gap, left, top, caption = 1.75, 0.12, 0.1, 0.5, 0.34  # inches
+    side, gap, left, top, caption = 1.75, 0.16, 0.1, 0.5, 0.34  # inches
+    scale_bar = 0.36  # beneath each discussion
     tall = side * picture.shape[1] / picture.shape[2]
     width = max(left + columns * (side + gap), _WIDTH)
-    height = top + 2 * (tall + caption) + 0.1
+    height = top + 2 * (tall + caption) + scale_bar + 0.1
     with rc_context(_STYLE):
         figure = Figure(figsize=(width, height), dpi=DPI)
 
-        def show(column: int, row: int, text: str, values: Tensor, **colours) -> None:
+        def show(column: int, row: int, text: str, values: Tensor, scale: float = 0.0) -> None:
             x = left + column * (side + gap)
-            y = height - top - (row + 1) * (tall + caption)
+            y = height - top - (row + 1) * (tall + caption) - row * scale_bar
+            colours = {"cmap": "RdBu_r", "vmin": -scale, "vmax": scale} if scale else {}
             axes = figure.add_axes((x / width, y / height, side / width, tall / height))
-            axes.imshow(values.numpy(), interpolation="nearest", **colours)
+            drawn = axes.imshow(values.numpy(), interpolation="nearest", **colours)
             axes.set_axis_off()
             axes.set_title(text, fontsize=7.5, loc="left", pad=3)
+            if scale:
+                place = (x / width, (y - 0.11) / height, side / width, 0.06 / height)
+                _scale_bar(figure, figure.add_axes(place), drawn, values, scale)
 
         show(0, 0, "the input", picture.permute(1, 2, 0))
         for i, label in enumerate(labels, 1):
             scale = robust_scale(label.discussion)
-            above = f"{_short(label.name, 24)}\ndiscussion, score {_minus(f'{label.score:.2f}')}"
-            colours = {"cmap": "RdBu_r", "vmin": -scale, "vmax": scale}
-            show(i, 0, above, label.discussion, **colours)
-            beneath = f"votes of {100 * label.share:.1f} % of the pixels"
+            above = (
+                f"{_short(label.name, 24)}\ndiscussion, score {minus(significant(label.score, 3))}"
+            )
+            show(i, 0, above, label.discussion, scale)
+            beneath = f"votes of {percent(label.share)} of the pixels"
             show(i, 1, beneath, label.masked.permute(1, 2, 0))
-        listed = [f"{100 * share:4.1f} %  {_short(name, 20)}" for name, share in popular[:7]]
-        key = ["", "of a discussion, red adds", "to the score, blue takes from it"]
+        listed = [f"{percent(share)}  {_short(name, 20)}" for name, share in popular[:7]]
+        key = [
+            "",
+            "of a discussion, red adds",
+            "to the score, blue takes from it",
+            "(score per pixel)",
+        ]
         lines = "\n".join(["most votes", *listed, *key])
-        y = (height - top - tall - 2 * caption + 0.04 + 0.16) / height
+        y = (height - top - tall - 2 * caption - scale_bar + 0.04 + 0.16) / height
         figure.text(left / width, y, lines, va="top", fontsize=7.5, linespacing=1.5)
         _title(figure, title, round(left * DPI))
         figure.text(left / width, 1 - 0.26 / height, note, va="top", fontsize=8, color=GREY)
         return _png(figure)
+
+
+def _scale_bar(figure: Figure, beneath: Axes, drawn, values: Tensor, scale: float) -> None:
+    beyond = values.abs().max().item() > scale * (1 + 1e-6)
+    bar = figure.colorbar(
+        drawn,
+        cax=beneath,
+        orientation="horizontal",
+        extend="both" if beyond else "neither",
+        ticks=[-scale, 0, scale],
+    )
+    end = significant(scale, 2)
+    bar.ax.set_xticklabels([minus(f"-{end}"), "0", end], fontsize=6.5)
+    for label, place in zip(bar.ax.get_xticklabels(), ("left", "center", "right"), strict=True):
+        label.set_horizontalalignment(place)
+    bar.ax.tick_params(length=2, pad=1.5)
+    bar.outline.set_linewidth(0.5)  # pyright: ignore[reportCallIssue]
 
 
 def _short(name: str, most: int) -> str:
@@ -133,7 +162,7 @@ def _rows(
     axes.set_xlim(low, high + 0.1 * (high - low))
     for i, (mean, deviation) in enumerate(before if not after else ()):
         axes.annotate(
-            _minus(f"{mean:.4f}"),
+            minus(significant(mean, 3)),
             (max(mean + deviation, mean, 0), i),
             xytext=(4, 0),
             textcoords="offset points",

@@ -12,6 +12,7 @@ from ..study.fields import Field, Fields
 from ..study.sweep import Sweep
 from ..study.system import System
 from .captions import grey
+from .digits import percent
 from .panels import Panel, sheet
 
 # The few largest coefficients at the probe would leave all others white.
@@ -78,8 +79,8 @@ def _row(system: System, field: Field, named: bool) -> list[Panel]:
             f"energy of the {_FILTER[field.kind].split()[0]}",
             "energy",
             "squares, summed over colours",
-            note=f"{field.share:.0%} within {radius:.3g} pixels\n{away:.1%} away from the diagonal"
-            + _theoretical(field),
+            note=f"{field.share:.0%} within {radius:.3g} pixels\n"
+            f"{percent(away)} away from the diagonal{_theoretical(field)}",
             mark=field.centre,
             circles=circles,
             rectangle=field.support,
@@ -156,7 +157,7 @@ def sweep_sheet(found: Sweep, system: System, title: str) -> bytes:
                     "away from the diagonal",
                     "positive",
                     "share of the pixel's energy",
-                    f"{found.mass_away:.2%} of all the energy",
+                    f"{percent(found.mass_away)} of all the energy",
                 ),
                 Panel(
                     found.origin,

@@ -9,12 +9,21 @@ from html import escape
 
 from ..study.tour import METHOD, SEED, TOLERANCE, Tour
 from .captions import Picture, subscript
+from .digits import percent, scientific
+from .explained import explained
 from .sections import FOR_IMAGES, FOR_SCORES, SYSTEM, Section
 
+PAPER = "https://arxiv.org/abs/1908.05168"
+
 _STYLE = """
-:root { color-scheme: light; }
+:root { color-scheme: light dark; --ground: #fbfbfa; --ink: #1f2328; --pale: #57606a;
+  --card: #fff; --line: #d8dbdf; --edge: #e1e4e8; --link: #2166ac; --note: #d6604d; --dim: none; }
+@media (prefers-color-scheme: dark) {
+  :root { --ground: #14171a; --ink: #dfe2e5; --pale: #9aa4ae; --card: #1e2226; --line: #343a40;
+    --edge: #30363c; --link: #7db3e8; --note: #e88470; --dim: brightness(.88); }
+}
 * { box-sizing: border-box; }
-body { margin: 0; background: #fbfbfa; color: #1f2328; overflow-wrap: anywhere;
+body { margin: 0; background: var(--ground); color: var(--ink); overflow-wrap: anywhere;
   font: 17px/1.55 "Source Serif 4", Charter, "Iowan Old Style", Georgia, "DejaVu Serif", serif; }
 main { max-width: 1120px; margin: 0 auto; padding: 44px 28px 64px; }
 h1 { font-size: 34px; line-height: 1.2; margin: 0 0 6px; letter-spacing: -.01em; }
@@ -22,40 +31,44 @@ h2 { font-size: 24px; line-height: 1.25; margin: 0 0 8px; }
 h3 { font-size: 17px; margin: 0 0 8px; font-variant-numeric: tabular-nums; }
 p { margin: 0 0 14px; max-width: 46em; }
 .math { white-space: nowrap; }
-.source, figcaption, footer { color: #57606a; }
+.source, figcaption, footer { color: var(--pale); }
 .source { font-size: 15px; }
-section { border-top: 1px solid #d8dbdf; padding: 30px 0 22px; }
+section { border-top: 1px solid var(--line); padding: 30px 0 22px; }
 .facts { display: grid; gap: 14px; margin: 24px 0 34px; padding: 0;
   grid-template-columns: repeat(auto-fit, minmax(min(100%, 225px), 1fr)); }
-.facts div { background: #fff; border: 1px solid #e1e4e8; border-radius: 6px; padding: 12px 16px; }
-.facts dt { font-size: 14px; color: #57606a; line-height: 1.35; }
+.facts div { background: var(--card); border: 1px solid var(--edge); border-radius: 6px;
+  padding: 12px 16px; }
+.facts dt { font-size: 14px; color: var(--pale); line-height: 1.35; }
 .facts dd { margin: 2px 0 0; font-size: 23px; line-height: 1.3;
   font-variant-numeric: tabular-nums; }
 .panels { display: grid; gap: 22px 24px; align-items: start;
   grid-template-columns: repeat(auto-fill, minmax(min(100%, 300px), 1fr)); }
 .triplets { display: grid; gap: 22px; margin-top: 18px;
   grid-template-columns: repeat(auto-fill, minmax(min(100%, 480px), 1fr)); }
-.triplet { background: #fff; border: 1px solid #e1e4e8; border-radius: 6px; padding: 14px 16px; }
+.triplet { background: var(--card); border: 1px solid var(--edge); border-radius: 6px;
+  padding: 14px 16px; }
 .triplet .panels { gap: 16px; align-items: center;
   grid-template-columns: repeat(auto-fit, minmax(min(100%, 215px), 1fr)); }
-figure { margin: 0; background: #fff; border: 1px solid #e1e4e8; border-radius: 6px;
+figure { margin: 0; background: var(--card); border: 1px solid var(--edge); border-radius: 6px;
   padding: 10px 10px 8px; }
 figure.chart, figure.large { grid-column: span 2; justify-self: start; }
 figure.chart img { max-width: 450px; }
-figure.large img { max-width: 660px; }
+figure.large img { max-width: 600px; }
 .scores { grid-template-columns: 1fr; }
 .scores .panels { grid-template-columns: repeat(auto-fill, minmax(min(100%, 280px), 1fr)); }
 .triplet figure { border: 0; padding: 0; }
-figure img { display: block; width: 100%; height: auto; }
-figure a:focus-visible { outline: 3px solid #2166ac; outline-offset: 2px; display: block; }
+figure img { display: block; width: 100%; height: auto; border-radius: 3px; filter: var(--dim); }
+a { color: var(--link); }
+code { font: .92em/1.4 ui-monospace, Menlo, Consolas, monospace; }
+figure a:focus-visible { outline: 3px solid var(--link); outline-offset: 2px; display: block; }
 figcaption { font-size: 14.5px; line-height: 1.4; margin-top: 6px; }
 table { border-collapse: collapse; font-size: 15.5px; margin: 0 0 6px; }
 th, td { text-align: left; vertical-align: top; padding: 6px 20px 6px 0;
-  border-bottom: 1px solid #e1e4e8; }
-th { font-weight: 400; color: #57606a; }
+  border-bottom: 1px solid var(--edge); }
+th { font-weight: 400; color: var(--pale); }
 td { font-variant-numeric: tabular-nums; }
-.note { border-left: 3px solid #d6604d; padding-left: 12px; }
-footer { border-top: 1px solid #d8dbdf; padding-top: 14px; font-size: 14px; }
+.note { border-left: 3px solid var(--note); padding-left: 12px; }
+footer { border-top: 1px solid var(--line); padding-top: 14px; font-size: 14px; }
 @media (max-width: 560px) {
   body { font-size: 16px; } main { padding: 24px 14px 40px; } h1 { font-size: 27px; }
   th, td { padding-right: 10px; }
@@ -89,24 +102,29 @@ def page(tour: Tour, pictures: Sequence[Picture]) -> str:
 {_facts(tour)}
 {body}
 {_cost(tour)}
-<footer>Made by linscope_cuda, after \u201cA Tour of Convolutional Networks Guided by Linear
-Interpreters\u201d (ICCV 2019).</footer>
+<footer>{_made(tour)}, after <a href="{PAPER}">\u201cA Tour of Convolutional Networks Guided by
+Linear Interpreters\u201d</a> (ICCV 2019).</footer>
 </main>
 </body>
 </html>
 """
 
 
+def _made(tour: Tour) -> str:
+    command = f", by <code>{escape(tour.command)}</code>" if tour.command else ""
+    return f"Made by linscope_cuda{command}"
+
+
 def _facts(tour: Tour) -> str:
     N, n = tour.shape
     share = (
-        ("residual in the best score, r / y", _percent(tour.top[0].residual / tour.top[0].score))
+        ("residual in the best score, r / y", _share(tour.top[0].residual / tour.top[0].score))
         if tour.top
-        else ("residual, |r| / |y|", _percent(tour.residual_ratio))
+        else ("residual, |r| / |y|", _share(tour.residual_ratio))
     )
     facts = (
         ("filter F, outputs \u00d7 inputs", f"{_thousands(N)} \u00d7 {_thousands(n)}"),
-        ("|y \u2212 F x\u2080 \u2212 r| / |y|", _scientific(tour.relative_error)),
+        ("|y \u2212 F x\u2080 \u2212 r| / |y|", scientific(tour.relative_error)),
         share,
         ("largest singular value \u03c3\u2081", f"{tour.svd.S[0].item():.4g}"),
     )
@@ -116,17 +134,19 @@ def _facts(tour: Tour) -> str:
 
 def _section(section: Section, tour: Tour, pictures: dict[str, Picture]) -> str:
     text = section.text.format(
-        error=_scientific(tour.relative_error),
+        error=scientific(tour.relative_error),
         dtype=tour.dtype,
-        ratio=_percent(tour.residual_ratio),
-        share=_percent(tour.residual_share),
-        top=_percent(tour.top[0].residual / tour.top[0].score) if tour.top else "",
+        ratio=_share(tour.residual_ratio),
+        share=_share(tour.residual_share),
+        top=_share(tour.top[0].residual / tour.top[0].score) if tour.top else "",
     )
     # A field that fills its picture has no close-up.
     shown = "".join(_figure(pictures[name]) for name in section.pictures if name in pictures)
     triplets = _triplets(tour, pictures) if section.triplets else ""
+    said = explained(tour) if section.explained else ""
+    note = f'<p class="note">{escape(said)}</p>\n' if said else ""
     return (
-        f"<section>\n<h2>{section.title}</h2>\n<p>{text}</p>\n"
+        f"<section>\n<h2>{section.title}</h2>\n<p>{text}</p>\n{note}"
         f'<div class="panels">{shown}</div>\n{triplets}\n</section>'
     )
 
@@ -134,7 +154,8 @@ def _section(section: Section, tour: Tour, pictures: dict[str, Picture]) -> str:
 def _figure(picture: Picture) -> str:
     data = base64.b64encode(picture.png).decode("ascii")
     caption = escape(picture.caption)
-    image = f'<img src="data:image/png;base64,{data}" alt="{caption}">'
+    said = escape(picture.alternative)
+    image = f'<img src="data:image/png;base64,{data}" alt="{said}">'
     if picture.link:
         image = f'<a href="{escape(picture.link)}">{image}</a>'
     return f'<figure class="{picture.room}">{image}<figcaption>{caption}</figcaption></figure>'
@@ -161,10 +182,15 @@ def _triplets(tour: Tour, pictures: dict[str, Picture]) -> str:
             " An error bar that is an estimate is right unless a singular value hid from the "
             "search; any other is a bound on the distance to a singular value."
         )
-    if not found.converged:
+    if found.interrupted:
+        note += (
+            f'</p><p class="note">Stopped by hand, with {len(found.S)} of the {found.asked} '
+            "triplets that were asked for."
+        )
+    elif not found.converged:
         note += (
             f'</p><p class="note">Stopped after {found.passes} passes, before every error was below'
-            f" {_scientific(TOLERANCE)} <i>\u03c3</i>\u2081: the error bars say what is left."
+            f" {scientific(TOLERANCE)} <i>\u03c3</i>\u2081: the error bars say what is left."
         )
     return f'<p></p><p>{note}</p><div class="{kind}">{"".join(cards)}</div>'
 
@@ -181,10 +207,10 @@ def _cost(tour: Tour) -> str:
         ("tape of all decisions", _bytes(tour.tape_bytes)),
         ("what DFV would record", f"{record}, {ratio:.0f} times the tape" if ratio else record),
         ("difference from the unpatched network, |f(x\u2080) \u2212 y| / |y|",
-         _scientific(tour.deviation)),
-        ("|r| / (|r| + |F x\u2080|)", _percent(tour.residual_share)),
+         scientific(tour.deviation)),
+        ("|r| / (|r| + |F x\u2080|)", _share(tour.residual_share)),
         ("network passes spent", f"{tour.passes}, of them {tour.svd.passes} for the SVD"),
-        ("SVD", f"method \u201c{METHOD}\u201d, tolerance {_scientific(TOLERANCE)}, seed {SEED}"),
+        ("SVD", f"method \u201c{METHOD}\u201d, tolerance {scientific(TOLERANCE)}, seed {SEED}"),
         ("time", f"{tour.seconds:.1f} s on {tour.device}, {tour.dtype}"),
     )  # fmt: skip
     cells = "".join(f"<tr><th>{escape(k)}</th><td>{escape(v)}</td></tr>" for k, v in rows)
@@ -199,23 +225,11 @@ def _thousands(number: int) -> str:
     return f"{number:,}".replace(",", "\u202f")
 
 
-def _percent(share: float) -> str:
-    return f"{100 * share:.1f}\u00a0%"
-
-
 def _bytes(number: int) -> str:
     for factor, unit in ((2**30, "GiB"), (2**20, "MiB"), (2**10, "KiB")):
         if number >= factor:
             return f"{number / factor:.3g}\u00a0{unit}"
     return f"{number}\u00a0bytes"
-
-
-def _scientific(number: float) -> str:
-    """2.8e-07 as people write it."""
-    if number == 0:
-        return "0"
-    mantissa, exponent = f"{number:.1e}".split("e")
-    return f"{mantissa}\u00a0\u00d7\u00a010{str(int(exponent)).translate(_RAISED)}"
 
 
 def _with_error(value: float, error: float) -> str:
@@ -224,6 +238,5 @@ def _with_error(value: float, error: float) -> str:
     return f"{value:.{digits}f} \u00b1 {error:.{digits}f}"
 
 
-_RAISED = str.maketrans(
-    "-0123456789", "\u207b\u2070\u00b9\u00b2\u00b3\u2074\u2075\u2076\u2077\u2078\u2079"
-)
+def _share(share: float) -> str:
+    return percent(share).replace(" ", "\u00a0")

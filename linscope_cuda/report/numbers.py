@@ -5,7 +5,8 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from ..study.tour import METHOD, SEED, TOLERANCE, Tour, norm
+from ..study.euclidean import norm
+from ..study.tour import METHOD, SEED, TOLERANCE, Tour
 
 
 def summary(tour: Tour) -> dict[str, Any]:
@@ -31,6 +32,7 @@ def summary(tour: Tour) -> dict[str, Any]:
         "residual": {
             "of_output": tour.residual_ratio,
             "of_parts": tour.residual_share,
+            "advice": dataclasses.asdict(tour.advice) if tour.advice else None,
             "of_top_score": tour.top[0].residual / tour.top[0].score if tour.top else None,
         },
         "top": [dataclasses.asdict(score) for score in tour.top],
@@ -44,6 +46,8 @@ def summary(tour: Tour) -> dict[str, Any]:
             "tolerance": TOLERANCE,
             "passes": tour.svd.passes,
             "converged": tour.svd.converged,
+            "asked": tour.svd.asked,
+            "interrupted": tour.svd.interrupted,
         },
         "bytes": {
             "tape": tour.tape_bytes,

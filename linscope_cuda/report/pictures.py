@@ -7,7 +7,6 @@ a square of whole device pixels, so that all are equally large.
 from __future__ import annotations
 
 import io
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,19 +14,24 @@ import numpy as np
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import ListedColormap, Normalize, to_rgba
 from matplotlib.figure import Figure
 from matplotlib.patches import Circle, Rectangle
 from matplotlib.ticker import FixedLocator, MaxNLocator
 from torch import Tensor
 
+from .digits import minus, significant
+
 DPI = 200
 SIDE = 576  # device pixels of a picture's longer side, nearly
-LARGE = 1152
+LARGE = 720  # more would leave its text too small on a narrow page
 SMALL = 400  # of one that stands beside others: its text is then larger when scaled down
 _LEFT, _RIGHT, _TOP, _TITLE = 78, 46, 14, 44
 _TICKS = 46
 _CHART = 4.2  # inches
 _BAR_GAP, _BAR, _BAR_TEXT = 20, 22, 92
+_PALEST = 0.45  # of a photo under colours
 
 INK, GREY, BLUE, RED, SLATE = "#1f2328", "#6e7781", "#2166ac", "#d6604d", "#64748b"
 _STYLE: dict[Any, Any] = {
@@ -100,22 +104,66 @@ def signed(
         _circle(axes, max(shown.shape), mark)
         if window:
             _frame(axes, window)
-        height = figure.get_figheight() * DPI
-        box = axes.get_position()
-        beneath = figure.add_axes(
-            (box.x0, _BAR_TEXT / height, box.width, _BAR / height), label="bar"
-        )
-        bar = figure.colorbar(
-            drawn,
-            cax=beneath,
-            orientation="horizontal",
-            extend="both" if largest > scale * (1 + 1e-6) else "neither",
-            ticks=FixedLocator([-scale, -scale / 2, 0, scale / 2, scale]),
-        )
-        bar.ax.set_xticklabels([_number(-scale), "", "0", "", _number(scale)])
-        bar.ax.set_xlabel(unit, labelpad=3)
-        bar.outline.set_linewidth(0.6)  # pyright: ignore[reportCallIssue]
+        _colour_bar(figure, axes, drawn, largest, scale, unit)
         return _png(figure)
+
+
+def over(
+    photo: Tensor,
+    values: Tensor,
+    title: str,
+    unit: str,
+    scale: float | None = None,
+    crop: Window | None = None,
+    side: int = SIDE,
+) -> bytes:
+    """Signed numbers (H, W) over a photo (C, H, W) in 0..1, which is drawn in pale grey: the larger
+    a number, the more its colour covers. Otherwise as `signed`.
+
+    over(torch.rand(3, 48, 48), torch.randn(48, 48), "row of F", "output per input")
+    """
+    top, left = 0, 0
+    grey = photo.clamp(0, 1).double().mean(0)
+    largest = values.abs().max().item()
+    scale = scale or largest or 1.0
+    if crop:
+        top, left, extent = crop
+        grey, values = (x[top : top + extent, left : left + extent] for x in (grey, values))
+    pale = (_PALEST + (1 - _PALEST) * grey).numpy()
+    coloured = ScalarMappable(Normalize(-scale, scale), _covering())
+    with rc_context(_STYLE):
+        figure, axes = _canvas(grey.shape[0], grey.shape[1], title, side, colour_bar=True)
+        _show(axes, pale, (top, left), cmap="gray", vmin=0, vmax=1)
+        _show(axes, coloured.to_rgba(values.numpy()), (top, left))
+        _colour_bar(figure, axes, coloured, largest, scale, unit)
+        return _png(figure)
+
+
+def _covering() -> ListedColormap:
+    """One blue and one red, the less transparent the further from zero."""
+    sign = np.linspace(-1, 1, 257)
+    colours = np.where(sign[:, None] < 0, to_rgba(BLUE), to_rgba("#b2182b"))
+    colours[:, 3] = abs(sign)
+    return ListedColormap(colours)
+
+
+def _colour_bar(
+    figure: Figure, axes: Axes, drawn: ScalarMappable, largest: float, scale: float, unit: str
+) -> None:
+    """Beneath the axes, in a point where values lie beyond the scale."""
+    height = figure.get_figheight() * DPI
+    box = axes.get_position()
+    beneath = figure.add_axes((box.x0, _BAR_TEXT / height, box.width, _BAR / height), label="bar")
+    bar = figure.colorbar(
+        drawn,
+        cax=beneath,
+        orientation="horizontal",
+        extend="both" if largest > scale * (1 + 1e-6) else "neither",
+        ticks=FixedLocator([-scale, -scale / 2, 0, scale / 2, scale]),
+    )
+    bar.ax.set_xticklabels([_number(-scale), "", "0", "", _number(scale)])
+    bar.ax.set_xlabel(unit, labelpad=3)
+    bar.outline.set_linewidth(0.6)  # pyright: ignore[reportCallIssue]
 
 
 def bars(
@@ -167,7 +215,7 @@ def spectrum(values: Sequence[float], errors: Sequence[float], title: str, bars:
     """
     with rc_context(_STYLE):
         figure = Figure(figsize=(_CHART, 2.7), dpi=DPI)
-        axes = figure.add_axes((0.13, 0.18, 0.85, 0.68))
+        axes = figure.add_axes((0.16, 0.18, 0.82, 0.68))
         places = range(1, len(values) + 1)
         axes.bar(places, values, 0.6, color="#b6c6d8", zorder=1)
         axes.errorbar(
@@ -260,11 +308,9 @@ def _label(axes: Axes, labels: Sequence[str]) -> None:
 
 
 def _number_bars(axes: Axes, places, values: Sequence[float]) -> None:
-    largest = max(map(abs, values)) or 1.0
-    decimals = max(2 - math.floor(math.log10(largest)), 0)  # three digits of the largest
     for place, value in zip(places, values, strict=True):
         axes.annotate(
-            _minus(f"{value:.{decimals}f}"),
+            minus(significant(value, 3)),
             (value, place),
             xytext=(3 if value >= 0 else -3, 0),
             textcoords="offset points",
@@ -275,11 +321,7 @@ def _number_bars(axes: Axes, places, values: Sequence[float]) -> None:
 
 
 def _number(value: float) -> str:
-    return _minus(f"{value:.0f}" if 100 <= abs(value) < 10000 else f"{value:.2g}")
-
-
-def _minus(text: str) -> str:
-    return text.replace("-", "\u2212")
+    return minus(f"{value:.0f}" if 100 <= abs(value) < 10000 else f"{value:.2g}")
 
 
 def _png(figure: Figure) -> bytes:

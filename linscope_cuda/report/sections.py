@@ -26,6 +26,7 @@ class Section:
     text: str
     pictures: tuple[str, ...]
     triplets: bool = False
+    explained: bool = False  # followed by what must be said of F x0 and r, if anything
 
 
 FOR_IMAGES = (
@@ -41,13 +42,14 @@ FOR_IMAGES = (
         f"system {SYSTEM}. {_ERROR} The residual, the answer to an input of zeros, has "
         '<span class="math">|<i>r</i>| / |<i>y</i>|</span> = <b>{ratio}</b>.',
         ("output", "filtered", "residual"),
+        explained=True,
     ),
     Section(
         "A row of F: the receptive filter",
         "A row of <i>F</i> holds the weights with which the input\u2019s pixels add up to one "
         "output pixel. It is <i>F</i><sup>T</sup><i>\u03b4</i>, the transposed system\u2019s "
         "answer to an impulse.",
-        ("probe-output", "row", "row-close"),
+        ("probe-output", "row", "row-close", "row-photo"),
     ),
     Section(
         "A column of F: the projective filter",
@@ -79,12 +81,13 @@ FOR_SCORES = (
         '(<i>r</i> / <i>y</i>), and <span class="math">|<i>r</i>| / (|<i>r</i>| + |<i>F</i> '
         "<i>x</i>\u2080|)</span> = <b>{share}</b> over all scores.",
         ("parts",),
+        explained=True,
     ),
     Section(
         "A row of F: the weights of a score",
         "The row of <i>F</i> for a score holds the weights with which all pixels add up to it. A "
         "network that matched templates would show the object here.",
-        ("input", "row"),
+        ("input", "row", "row-photo"),
     ),
     Section(
         "A column of F: the reach of a pixel",

@@ -31,14 +31,17 @@ def triplet_sheet(found: Sequence[tuple[System, SVD]], title: str) -> bytes:
             (pair[0].crop, str(i + 1)) for i, pair in enumerate(pairs) if pair[0].crop is not None
         ]
         op = system.op
-        filtered = op.filter(op.x0)[0].cpu()
+        filtered = system.as_shown(op.filter(op.x0)[0].cpu())
+        output = system.as_shown(op.output[0].cpu())
         heads: tuple[list[Panel], list[Panel]] = (
             [
                 Panel(system.input, system.name, note="input x₀", frames=frames),
-                Panel(system.shown(filtered), "F x₀", note="in the colours of y"),
+                Panel(
+                    filtered.picture, "F x₀", note=_lines(filtered.words) or "in the colours of y"
+                ),
             ],
             [
-                Panel(system.shown(op.output[0].cpu()), "output y"),
+                Panel(output.picture, "output y", note=_lines(output.words)),
                 Panel(
                     residual,
                     "residual r",
@@ -60,6 +63,10 @@ def triplet_sheet(found: Sequence[tuple[System, SVD]], title: str) -> bytes:
         title,
         "F v = \u03c3 u with |u| = |v| = 1; eigen-inputs v above their eigen-outputs u.",
     )
+
+
+def _lines(words: str) -> str:
+    return words.replace(", ", "\n")
 
 
 def _pair(found: SVD, i: int) -> tuple[Panel, Panel]:

@@ -19,7 +19,7 @@ PICTURES = "pictures"
 
 _OURS = re.compile(
     r"(input|output|filtered|residual|scores|parts|sigma|places|probe-(in|out)put"
-    r"|(row|column)(-close)?|triplet-\d+-(in|out)put)\.png"
+    r"|(row|column)(-close)?|row-photo|triplet-\d+-(in|out)put)\.png"
 )
 
 

@@ -2,11 +2,13 @@
 own arguments; what it gets from `freeze` is a decision, what else it does must be linear.
 """
 
-from .entry import Entry, Fused, Places, Role, Rule, UnscopedOperation
+from .choices import Choice, Places
+from .entry import Entry, Fused, Role, Rule, UnscopedOperation
 from .table import RULES, register_rule
 
 __all__ = [
     "RULES",
+    "Choice",
     "Entry",
     "Fused",
     "Places",

@@ -10,7 +10,10 @@ from enum import Enum
 from functools import partial
 from typing import Any
 
+from torch import Tensor
+
 from .checking import beyond
+from .choices import Choice
 
 Rule = Callable[..., Any]  # (freeze, *args, **kwargs) -> y
 Decision = dict[str, Any]
@@ -25,20 +28,6 @@ class UnscopedOperation(NotImplementedError):
     def __init__(self, message: str, waits: bool = False):
         super().__init__(message)
         self.waits = waits
-
-
-@dataclass(frozen=True)
-class Places:
-    """A function whose whole numbers, from 0 to `size` - 1, say where something is taken from.
-
-    freeze(Places(lambda x: x.argmax(1, keepdim=True), x.shape[1]), x)
-    """
-
-    decide: Callable[..., Any]
-    size: int
-
-    def __call__(self, *args: Any) -> Any:
-        return self.decide(*args)
 
 
 class Fused(ABC):
@@ -68,6 +57,14 @@ class Fused(ABC):
         rule to say; by default, none outside of those taken.
         """
         return beyond(given, taken)
+
+    def choice(
+        self, decision: Decision, input: Tensor, *args: Any, **kwargs: Any
+    ) -> tuple[Choice, Tensor] | None:
+        """What kind of decision it is, and what was decided, entry by entry; None, by default, for
+        a decision that is a number. Of `input` the shape counts alone.
+        """
+        return None
 
     def __call__(self, freeze: Any, *args: Any, **kwargs: Any) -> Any:
         return freeze.apply(self, *args, **kwargs)

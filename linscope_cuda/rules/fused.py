@@ -11,7 +11,10 @@ from torch import Tensor
 
 from ..operators import functions as ops
 from ..operators.reference import is_channels_last
+from ..operators.reference.max_pool2d import source_pixels
+from ..operators.reference.piecewise import unpack
 from .checking import outside
+from .choices import Piece, Side, strided
 from .entry import Decision, Fused
 
 
@@ -32,6 +35,10 @@ class Relu(Fused):
 
     def fault(self, given, taken, input, *args, **kwargs):
         return _order_fault(given, input)  # any bit is a side
+
+    def choice(self, decision, input, *args, **kwargs):
+        open = unpack(decision["open"], 1, tuple(input.shape[1:]), decision["channels_last"])
+        return Side(), open.bool()
 
     @staticmethod
     def _scope(references, input, negative_slope):
@@ -86,6 +93,10 @@ class Clamp(Fused):
         if (pieces & (pieces >> 1) & 0b01010101).any():
             return "pieces holds 3, outside of 0 to 2"
         return _order_fault(given, input)
+
+    def choice(self, decision, input, *args, **kwargs):
+        pieces = unpack(decision["pieces"], 2, tuple(input.shape[1:]), decision["channels_last"])
+        return Piece(*self._bounds(args, kwargs)), pieces
 
 
 class Gate(Fused):
@@ -149,6 +160,12 @@ class MaxPool2d(Fused):
             if wrong := outside("winners", pixel, 0, input.shape[2 + axis] - 1):
                 return f"{wrong}: a pixel that is not in the image"
         return None
+
+    def choice(
+        self, decision, input, kernel_size, stride=None, padding=0, dilation=1, *args, **kwargs
+    ):
+        window = ops.window(kernel_size, stride, padding, dilation)
+        return strided(*window), source_pixels(decision["winners"], input.shape[3], *window)
 
 
 class InstanceNorm(Fused):

@@ -10,7 +10,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .entry import Places
+from .choices import (
+    Order,
+    Places,
+    Pooled,
+    Shares,
+    Standing,
+    Window,
+    Winner,
+    adaptive,
+    strided,
+)
 
 
 def _spread(value, dims: int) -> list:
@@ -47,16 +57,18 @@ class MaxPool:
         def winners(x: Tensor) -> Tensor:
             return self.pool(x, kernel, stride, padding, dilation, ceil_mode)[1]
 
-        y, at = gathered(freeze, input, winners, self.dims)
+        taps = strided(*(_spread(v, self.dims) for v in (kernel, stride, padding, dilation)))
+        y, at = gathered(freeze, input, winners, taps)
         return (y, at) if indices or self.with_indices else y
 
 
 def gathered(
-    freeze, input: Tensor, winners: Callable[[Tensor], Tensor], dims: int
+    freeze, input: Tensor, winners: Callable[[Tensor], Tensor], window: Window
 ) -> tuple[Tensor, Tensor]:
-    """What a pool takes from the last `dims` dimensions, and where: indices into these, flat."""
+    """What a pool takes from the window's dimensions, and where: indices into these, flat."""
+    dims = window.dims
     flat = input.flatten(-dims)
-    at = freeze(Places(winners, flat.shape[-1]), input)
+    at = freeze(Pooled(winners, flat.shape[-1], window), input)
     return flat.gather(-1, at.flatten(-dims)).unflatten(-1, at.shape[-dims:]), at
 
 
@@ -88,7 +100,7 @@ class AdaptiveMaxPool:
         def winners(x: Tensor) -> Tensor:
             return self.pool(x, output_size, return_indices=True)[1]
 
-        y, at = gathered(freeze, input, winners, self.dims)
+        y, at = gathered(freeze, input, winners, adaptive(self.dims))
         return (y, at) if return_indices else y
 
 
@@ -125,22 +137,48 @@ def _lp_pool(freeze, input, p, kernel_size, stride, ceil_mode, dims):
     return average(weighted, kernel_size, stride, 0, ceil_mode) * freeze(scale, input)
 
 
+def ranked(rank: int) -> Callable[..., Places]:
+    """The one entry of a rank, as `Winner` has it."""
+    return lambda decide, size, dim, args, kwargs: Winner(decide, size, dim, rank)
+
+
+def in_order(decide: Callable, size: int, dim: int, args: tuple, kwargs: dict) -> Places:
+    return Order(decide, size, dim, _option(args, kwargs, 1, "descending", False))
+
+
+def first_in_order(decide: Callable, size: int, dim: int, args: tuple, kwargs: dict) -> Places:
+    if not _option(args, kwargs, 3, "sorted", True):
+        return Places(decide, size)
+    return Order(decide, size, dim, _option(args, kwargs, 2, "largest", True))
+
+
+def unranked(decide: Callable, size: int, dim: int, args: tuple, kwargs: dict) -> Places:
+    return Places(decide, size)
+
+
+def _option(args: tuple, kwargs: dict, at: int, name: str, default: bool) -> bool:
+    return bool(args[at] if at < len(args) else kwargs.get(name, default))
+
+
 class Selection:
     """Entries that the reference's values choose along a dimension: max, median, sort, topk ...
 
     `function` is torch's; it takes the dimension at position `dim_at` and returns (values,
-    indices); without one, where there is no `default`, it gives a single value. `pairwise` is what
-    it does with two tensors.
+    indices); without one, where there is no `default`, it gives a single value. `choice` makes the
+    decision of what gives the indices, the dimension's size, the dimension, and the call's other
+    arguments. `pairwise` is what the function does with two tensors.
     """
 
     def __init__(
         self,
         function: Callable,
+        choice: Callable[[Callable, int, int, tuple, dict], Places],
         dim_at: int = 1,
         default: int | None = None,
         pairwise: Callable | None = None,
     ):
         self.function = function
+        self.choice = choice
         self.dim_at = dim_at
         self.default = default
         self.pairwise = pairwise
@@ -158,8 +196,11 @@ class Selection:
             input = input.reshape(1)
             values, indices = self(freeze, input, *args, **kwargs)
             return _named(self.function, values.reshape(()), indices.reshape(()))
-        decide = Places(lambda x: self.function(x, *args, **kwargs)[1], input.shape[dim])
-        indices = freeze(decide, input)
+
+        def decide(x: Tensor) -> Tensor:
+            return self.function(x, *args, **kwargs)[1]
+
+        indices = freeze(self.choice(decide, input.shape[dim], dim, args, kwargs), input)
         kept = indices if indices.dim() == input.dim() else indices.unsqueeze(dim)
         values = input.gather(dim, kept)
         values = values if kept is indices else values.squeeze(dim)
@@ -173,7 +214,7 @@ class Selection:
             chosen = x == self.function(x)
             return chosen / chosen.sum()
 
-        return (input * freeze(shares, input)).sum()
+        return (input * freeze(Shares(shares), input)).sum()
 
 
 def _named(function: Callable, values: Tensor, indices: Tensor) -> tuple:
@@ -181,11 +222,11 @@ def _named(function: Callable, values: Tensor, indices: Tensor) -> tuple:
 
 
 def amax(freeze, input, dim=(), keepdim=False):
-    return _extreme(freeze, torch.argmax, input, dim, keepdim)
+    return _extreme(freeze, torch.argmax, 1, input, dim, keepdim)
 
 
 def amin(freeze, input, dim=(), keepdim=False):
-    return _extreme(freeze, torch.argmin, input, dim, keepdim)
+    return _extreme(freeze, torch.argmin, -1, input, dim, keepdim)
 
 
 def aminmax(freeze, input, *, dim=None, keepdim=False):
@@ -199,16 +240,18 @@ def msort(freeze, input):
 
 
 def nansum(freeze, input, dim=None, keepdim=False, *, dtype=None):
-    return torch.where(freeze(torch.isnan, input), 0, input).sum(dim, keepdim, dtype=dtype)
+    return torch.where(freeze(Standing(torch.isnan), input), 0, input).sum(
+        dim, keepdim, dtype=dtype
+    )
 
 
 def nanmean(freeze, input, dim=None, keepdim=False, *, dtype=None):
-    there = freeze(lambda x: ~torch.isnan(x), input)
+    there = freeze(Standing(lambda x: ~torch.isnan(x)), input)
     count = there.sum(dim, keepdim)
     return torch.nansum(input, dim, keepdim, dtype=dtype) / count
 
 
-def _extreme(freeze, winner: Callable, input: Tensor, dim, keepdim: bool) -> Tensor:
+def _extreme(freeze, winner: Callable, rank: int, input: Tensor, dim, keepdim: bool) -> Tensor:
     if input.dim() == 0:
         return input.clone()
     given = [dim] if isinstance(dim, int) else dim
@@ -216,7 +259,7 @@ def _extreme(freeze, winner: Callable, input: Tensor, dim, keepdim: bool) -> Ten
     freeze.require_apart(input, dims)
     last = tuple(range(-len(dims), 0))
     flat = input.movedim(dims, last).flatten(-len(dims))
-    decide = Places(lambda x: winner(x, -1, keepdim=True), flat.shape[-1])
+    decide = Winner(lambda x: winner(x, -1, keepdim=True), flat.shape[-1], -1, rank)
     y = flat.gather(-1, freeze(decide, flat)).squeeze(-1)
     for d in dims if keepdim else ():
         y = y.unsqueeze(d)

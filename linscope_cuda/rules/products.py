@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .choices import Discrete
 from .smooth import Secant
 from .taylor import Homogeneous
 
@@ -49,7 +50,8 @@ def bilinear(function: Callable[..., Tensor], default: str | None = None):
 
 def divide(freeze, input, other, rounding_mode=None):
     if rounding_mode:
-        return freeze(lambda a, b: torch.div(a, b, rounding_mode=rounding_mode), input, other)
+        whole = Discrete(lambda a, b: torch.div(a, b, rounding_mode=rounding_mode))
+        return freeze(whole, input, other)
     if not freeze.is_probe(input):
         return _RATIO(freeze, input, other)
     return input / freeze(_value, other)

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch._C import DisableTorchFunction
 
+from .choices import Beyond, Choice, Compared, Standing
 from .entry import Rule, UnscopedOperation
 from .fused import Clamp
 from .taylor import in_probes
@@ -137,12 +138,15 @@ def celu(freeze, input, alpha=1.0):
     return alpha * F.elu(input / alpha)  # torch's own derivative of celu has but float32's digits
 
 
+_GREATER = Compared(torch.gt)
+
+
 def threshold(freeze, input, threshold, value):
-    return torch.where(freeze(torch.gt, input, threshold), input, value)
+    return torch.where(freeze(_GREATER, input, threshold), input, value)
 
 
 def hardshrink(freeze, input, lambd=0.5):
-    return input * freeze(lambda x: ~(x.abs() <= lambd), input)
+    return input * freeze(Beyond(lambd), input)
 
 
 def softshrink(freeze, input, lambd=0.5):
@@ -172,12 +176,17 @@ def _wins(a: Tensor, b: Tensor) -> Tensor:
     return (a >= b) | a.isnan()
 
 
+_LARGER = Compared(_wins)
+_SMALLER = Compared(lambda a, b: _wins(-a, -b), less=True)
+_NEGATIVE = Compared(torch.signbit, less=True)
+
+
 def maximum(freeze, input, other):
-    return torch.where(freeze(_wins, input, other), input, other)
+    return torch.where(freeze(_LARGER, input, other), input, other)
 
 
 def minimum(freeze, input, other):
-    return torch.where(freeze(lambda a, b: _wins(-a, -b), input, other), input, other)
+    return torch.where(freeze(_SMALLER, input, other), input, other)
 
 
 def clamp(freeze, input, min=None, max=None):
@@ -191,7 +200,7 @@ def clamp(freeze, input, min=None, max=None):
 def copysign(freeze, input, other):
     """The sign, if it comes from an activation, is a decision."""
     if freeze.is_probe(other):
-        other = freeze(lambda x: torch.ones_like(x).copysign(x), other)
+        other = torch.where(freeze(_NEGATIVE, other), -1.0, 1.0).to(other.dtype)
     return input.abs() * torch.copysign(torch.ones_like(input), other)
 
 
@@ -199,19 +208,36 @@ def nan_to_num(freeze, input, nan=0.0, posinf=None, neginf=None):
     def given(x):
         return torch.where(x.isfinite(), 0, x.nan_to_num(nan, posinf, neginf))
 
-    finite, other = freeze(lambda x: (x.isfinite(), given(x)), input)
+    finite, other = freeze(Standing(lambda x: (x.isfinite(), given(x))), input)
     return torch.where(finite, input, other)
 
 
-class Decided:
-    """A function whose whole value is a decision: a comparison, a rank, a sign."""
+# Functions whose values change where two numbers meet, or never.
+_LESS = partial(Compared, less=True)
+CHOICES: dict[str, Callable[[Callable[..., Tensor]], Choice]] = {
+    **dict.fromkeys(("gt", "ge", "greater", "greater_equal"), Compared),
+    **dict.fromkeys(("lt", "le", "less", "less_equal", "signbit"), _LESS),
+    **dict.fromkeys(("isnan", "isinf", "isfinite", "isposinf", "isneginf", "isreal"), Standing),
+}
 
-    def __init__(self, function: Callable[..., Tensor]):
-        self.function = function
+
+class Decided:
+    """A function whose whole value is a decision: a comparison, a rank, a direction.
+
+    `choice` says what kind of one it is, if it is one of several.
+    """
+
+    def __init__(
+        self,
+        function: Callable[..., Tensor],
+        choice: Callable[[Callable[..., Tensor]], Choice] | None = None,
+    ):
+        self.function, self.choice = function, choice
 
     def __call__(self, freeze, *args, **kwargs):
         def decide(*values):
             named = dict(zip(kwargs, values[len(args) :], strict=True))
             return self.function(*values[: len(args)], **named)
 
-        return freeze(decide, *args, *kwargs.values())
+        what = decide if self.choice is None else self.choice(decide)
+        return freeze(what, *args, *kwargs.values())

@@ -11,12 +11,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from . import attention, norms, pooling, products, recurrent, smooth
+from .choices import Discrete
 from .entry import Entry, Role, Rule, inplace_position, unfrozen
 from .fused import Clamp, Gate, InstanceNorm, LeakyRelu, MaxPool2d, PRelu, Relu
 from .linear import out_of_place
 from .losses import BENT, LOSSES
 from .policy import POLICIES
-from .smooth import Decided, Secant
+from .smooth import CHOICES, Decided, Secant
 from .taylor import Homogeneous, Reduction, Taylor
 
 RULES: dict[Any, Entry] = {}
@@ -121,18 +122,17 @@ for _name in (
     *("bucketize", "searchsorted", "count_nonzero"),
 ):
     _functions = [f for f in _spellings(_name) if not f.__name__.endswith("_")]
-    _add(_functions, Decided(getattr(torch, _name)), is_derivative=True, anywhere=True)
+    _decided = Decided(getattr(torch, _name), CHOICES.get(_name, Discrete))
+    _add(_functions, _decided, is_derivative=True, anywhere=True)
+for _name in ("eq", "ne", "gt", "ge", "lt", "le"):
+    RULES[getattr(Tensor, f"__{_name}__")] = RULES[getattr(torch, _name)]
 for _method, _function in (
-    *(
-        (getattr(Tensor, f"__{name}__"), getattr(torch, name))
-        for name in ["eq", "ne", "gt", "ge", "lt", "le"]
-    ),
     (Tensor.__floordiv__, torch.floor_divide),
     (Tensor.__rfloordiv__, lambda x, y: torch.floor_divide(y, x)),
 ):
-    _add([_method], Decided(_function), is_derivative=True, anywhere=True)
+    _add([_method], Decided(_function, Discrete), is_derivative=True, anywhere=True)
 for _name in ("argmax", "argmin", "argsort"):
-    _pieces(_spellings(_name), Decided(getattr(torch, _name)))
+    _pieces(_spellings(_name), Decided(getattr(torch, _name), Discrete))
 
 _max_pools = {d: getattr(F, f"max_pool{d}d_with_indices") for d in (1, 2, 3)}
 _pieces([F.max_pool2d, torch.max_pool2d], MaxPool2d())
@@ -146,19 +146,20 @@ for _dims, _pool in _max_pools.items():
     _pieces(_functions, pooling.AdaptiveMaxPool(_pool, _dims))
     _functions = [getattr(F, f"adaptive_max_pool{_dims}d_with_indices")]
     _pieces(_functions, pooling.AdaptiveMaxPool(_pool, _dims))
-for _name, _pairwise in (("max", torch.maximum), ("min", torch.minimum)):
-    _selection = pooling.Selection(getattr(torch, _name), pairwise=_pairwise)
+for _name, _pairwise, _rank in (("max", torch.maximum, 1), ("min", torch.minimum, -1)):
+    _choice = pooling.ranked(_rank)
+    _selection = pooling.Selection(getattr(torch, _name), _choice, pairwise=_pairwise)
     _add(_spellings(_name), _selection, is_derivative=True, anywhere=True)
-for _name, _dim_at, _default in (
-    ("median", 1, None),
-    ("nanmedian", 1, None),
-    ("cummax", 1, None),
-    ("cummin", 1, None),
-    ("sort", 1, -1),
-    ("topk", 2, -1),
-    ("kthvalue", 2, -1),
+for _name, _choice, _dim_at, _default in (
+    ("median", pooling.ranked(0), 1, None),
+    ("nanmedian", pooling.ranked(0), 1, None),
+    ("cummax", pooling.unranked, 1, None),
+    ("cummin", pooling.unranked, 1, None),
+    ("sort", pooling.in_order, 1, -1),
+    ("topk", pooling.first_in_order, 2, -1),
+    ("kthvalue", pooling.ranked(0), 2, -1),
 ):
-    _selection = pooling.Selection(getattr(torch, _name), _dim_at, _default)
+    _selection = pooling.Selection(getattr(torch, _name), _choice, _dim_at, _default)
     _pieces(_spellings(_name), _selection)
 _pieces(_spellings("msort"), pooling.msort)
 _add(_spellings("amax"), pooling.amax)

@@ -72,9 +72,10 @@ def fields(
     `op` maps a picture (c, h, w) to a picture (C, H, W). `pixel` (row, column) is one of the input,
     or with `at` "output" of the output; the other field is probed at the pixel that corresponds.
     `channels`: "sum" probes all channels of the pixel at once (P = 1), "each" one after another, a
-    list the channels that it names. `within`: pixels of the input, None: an eighth of its shorter
-    side. ValueError if op makes no picture of a picture, and for a pixel or channel outside, `at`,
-    `channels`, share not in 0 ... 1 or within < 0.
+    list the channels that it names. Negative pixels and channels count from the end. `within`:
+    pixels of the input, None: an eighth of its shorter side. ValueError if op makes no picture of a
+    picture, and for a pixel or channel outside, `at`, `channels`, share not in 0 ... 1 or within
+    < 0.
 
     >>> found = ls.fields(op, (24, 24))
     >>> found.receptive.values[0], found.receptive.radius, found.projective.away
@@ -135,9 +136,9 @@ def local_field(
     if kind not in ("receptive", "projective"):
         raise ValueError(f'kind wants "receptive" or "projective", was given {kind!r}')
     at = "output" if kind == "receptive" else "input"
-    corresponding(op, pixel, at)  # which refuses a pixel outside
+    pixel = corresponding(op, pixel, at)[at]
     channels = op.output_shape[0] if kind == "receptive" else op.input_shape[0]
-    if channel is not None and not 0 <= channel < channels:
+    if channel is not None and not -channels <= channel < channels:
         raise ValueError(f"channel wants 0 ... {channels - 1}, was given {channel}")
     places = [(c, *pixel) for c in (range(channels) if channel is None else [channel])]
     boxes = op.boxes(rows=places) if kind == "receptive" else op.boxes(columns=places)
@@ -242,8 +243,9 @@ def corresponding(op: MatrixFreeOperator, pixel: Pixel, at: str) -> dict[str, Pi
     shapes = {"input": op.input_shape[-2:], "output": op.output_shape[-2:]}
     row, column = pixel
     height, width = shapes[at]
-    if not (0 <= row < height and 0 <= column < width):
+    if not (-height <= row < height and -width <= column < width):
         raise ValueError(f"pixel {row},{column} lies outside the {height} x {width} {at}")
+    pixel = row, column = row % height, column % width
     other = "output" if at == "input" else "input"
     i, j = (
         int((p + 0.5) * theirs / ours)
@@ -271,12 +273,19 @@ def checked_reach(
 
     checked_reach(op, 0.9, None)
     """
-    within = _NEAR * min(op.input_shape[-2:]) if within is None else float(within)
+    require_reach(share, within)
+    return float(share), _NEAR * min(op.input_shape[-2:]) if within is None else float(within)
+
+
+def require_reach(share: float, within: float | None) -> None:
+    """ValueError if one of them is out of range.
+
+    require_reach(0.9, None)
+    """
     if not 0 < share <= 1:
         raise ValueError(f"share wants a number above 0 and up to 1, was given {share}")
-    if not within >= 0:
+    if within is not None and not within >= 0:
         raise ValueError(f"within wants 0 pixels or more, was given {within}")
-    return float(share), within
 
 
 def _probes(
@@ -289,7 +298,7 @@ def _probes(
         return probes
     if channels == "each":
         channels = range(shape[0])
-    if isinstance(channels, str) or not all(0 <= c < shape[0] for c in channels):
+    if isinstance(channels, str) or not all(-shape[0] <= c < shape[0] for c in channels):
         raise ValueError(
             f'channels wants "sum", "each" or a list of 0 ... {shape[0] - 1}, was given '
             f"{channels!r}"

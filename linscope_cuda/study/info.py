@@ -12,8 +12,6 @@ from ..operators import functions as ops
 from ..operators import native as _native
 from ..zoo import fetch, weights_of
 
-_BUILD_FACTS = ("torch_version", "compiler", "cuda_version", "cuda_architectures")
-
 
 def info() -> dict[str, Any]:
     """Versions, how the operators were built, CUDA, and the zoo's weights, as JSON's types.
@@ -27,9 +25,7 @@ def info() -> dict[str, Any]:
         "linscope_cuda": __version__,
         "torch": torch.__version__,
         "python": platform.python_version(),
-        "compiled": _native.COMPILED,
-        "cpu_compiled": _native.CPU_COMPILED,
-        "build": _build(),
+        "operators": {device: _operators(device) for device in _native.KERNELS},
         "cuda": {
             "usable": problem is None,
             "problem": problem,
@@ -55,8 +51,6 @@ def cuda_problem(device: str = "cuda") -> str | None:
     count = torch.cuda.device_count()
     if (torch.device(device).index or 0) >= count:
         return f"torch finds {count} CUDA device{'s' if count > 1 else ''}, counted from 0"
-    if _native.COMPILED and not _build()["cuda_version"]:
-        return "linscope_cuda was built without CUDA kernels"
     try:
         ops.relu_scope(torch.zeros(1, 8, device=device))
         torch.cuda.synchronize(device)
@@ -65,12 +59,13 @@ def cuda_problem(device: str = "cuda") -> str | None:
     return None
 
 
-def _build() -> dict[str, str]:
-    if not _native.COMPILED:
-        return dict.fromkeys(_BUILD_FACTS, "")
-    from .. import _C  # pyright: ignore[reportAttributeAccessIssue]
-
-    return {name: getattr(_C, name) for name in _BUILD_FACTS}
+def _operators(device: str) -> dict[str, Any]:
+    """How the operators of a kind of device were built, or why plain torch stands in there."""
+    kernels = _native.KERNELS[device]
+    if isinstance(kernels, str):
+        return {"compiled": False, "why": kernels}
+    facts = ("torch_version", "compiler", "cuda_version", "architectures")
+    return {"compiled": True} | {f: getattr(kernels, f) for f in facts if hasattr(kernels, f)}
 
 
 def report(facts: dict[str, Any]) -> str:
@@ -78,27 +73,21 @@ def report(facts: dict[str, Any]) -> str:
 
     print(report(info()))
     """
-    build, cuda = facts["build"], facts["cuda"]
-    if facts["compiled"]:
-        kernels = f"CUDA {build['cuda_version']}" if build["cuda_version"] else "CPU only"
-        compiled = f"compiled ({kernels}, compiler {build['compiler']})"
-    else:
-        compiled = "not compiled: reference operators on plain torch, slower"
-    rows = [
-        ("linscope_cuda", facts["linscope_cuda"]),
-        ("python", facts["python"]),
-        ("torch", facts["torch"]),
-        ("operators", compiled),
-    ]
-    if facts["compiled"]:
-        rows.append(("  built with torch", build["torch_version"]))
-        rows.append(("  for GPU architectures", build["cuda_architectures"] or "none"))
-        if not facts["cpu_compiled"]:
-            slower = "reference operators on plain torch, slower: this processor has no AVX2"
-            rows.append(("  on the CPU", slower))
+    cuda = facts["cuda"]
+    rows = [(name, facts[name]) for name in ("linscope_cuda", "python", "torch")]
+    rows += [(f"operators on {name}", _built(of)) for name, of in facts["operators"].items()]
+    if architectures := facts["operators"]["cuda"].get("architectures"):
+        rows.append(("  for GPU architectures", architectures))
     rows.append(("CUDA device", ", ".join(cuda["devices"]) or "none"))
     rows.append(("  can be used now", f"no: {cuda['problem']}" if cuda["problem"] else "yes"))
     rows.append(("cache", facts["cache"]))
     rows.append(("networks", ""))
     rows += [(f"  {name}", f"weights {state}") for name, state in facts["networks"].items()]
     return "\n".join(f"{name:26}{value}".rstrip() for name, value in rows)
+
+
+def _built(of: dict[str, Any]) -> str:
+    if not of["compiled"]:
+        return f"plain torch, slower: {of['why']}"
+    toolkit = f", CUDA {of['cuda_version']}" if "cuda_version" in of else ""
+    return f"compiled ({of['compiler']}{toolkit}, against torch {of['torch_version']})"

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
-from PIL import Image, ImageOps
+from PIL import Image
 from torch import Tensor, nn
 
 from ..capture.tape import TapeMismatch
@@ -15,7 +15,6 @@ from ..frozen.certificate import CertificateError
 from ..frozen.interpreter import LinearInterpreter
 from ..rules import UnscopedOperation
 from ..zoo import Network
-from ..zoo.preprocess import Preprocess
 from .errors import BadInput
 
 SIZES = (16, 1024)  # below, nothing can be recognised; above, a page takes hours
@@ -53,27 +52,6 @@ def require_triplets(k: int) -> None:
     """
     if not 1 <= k <= MOST_TRIPLETS:
         raise BadInput(f"k wants 1 ... {MOST_TRIPLETS} triplets, was given {k}")
-
-
-def fitted(network: Network, image: Image.Image, size: int | None) -> tuple[Preprocess, Tensor]:
-    """x0 of the photo's centred part at the network's proportions, so that nothing is stretched,
-    scaled to `size` pixels square; None: the network's own size, or 48. BadInput if the photo or
-    `size` is out of range.
-
-    preprocess, x0 = fitted(network, zoo.photo("cat").image, 64)
-    """
-    require_photo(image)
-    require_size(size)
-    preprocess = network.preprocess
-    if size is None:
-        height, width = preprocess.size or (DEFAULT_SIZE, DEFAULT_SIZE)
-    else:
-        height = width = size
-        preprocess = dataclasses.replace(preprocess, size=preprocess.size and (size, size))
-    if preprocess.crop:
-        return preprocess, preprocess(image)  # which cuts out the centre itself
-    part = ImageOps.fit(image.convert("RGB"), (width, height), Image.Resampling.BICUBIC)
-    return preprocess, preprocess(part)
 
 
 def resized(network: Network, size: int | None) -> Network:

@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm.auto import tqdm
 
 from ..linalg.operator import MatrixFreeOperator
 from ..linalg.probes import gaussian
+from ..progress import bar
 from .fields import checked_reach, distances, reach, require_pictures
 from .store import Array, Store, StoreError, make
 
@@ -96,7 +96,8 @@ def sweep(
     `share` and `within` are those of `fields`, `block` the pixels in a chunk (None: about 16 MiB).
     At most a block is in memory, beside the operator's own products. float16 and bfloat16 are kept
     as float32.
-    A bar shows pixels after two seconds (`progress` True: at once, False: never).
+    A bar shows pixels after two seconds, on a terminal or in a notebook (`progress` True: at once
+    and anywhere, False: never).
     ModuleNotFoundError without zarr (the extra "sweep"); ValueError if op makes no picture of a
     picture, for an argument out of range, or a path that holds anything but this very sweep;
     OSError if it cannot be written.
@@ -116,20 +117,19 @@ def sweep(
     mine = range(rank, work.blocks, ranks)
     store.tidy(mine)
     pending = [b for b in mine if not store.has(b)]
-    shown = f"{kind} of F" + (f", rank {rank} of {ranks}" if ranks > 1 else "")
+    what = f"{kind} of F" + (f", rank {rank} of {ranks}" if ranks > 1 else "")
     size = {b: len(work.pixels_of(b)) for b in mine}
-    with tqdm(
+    with bar(
+        progress,
         total=sum(size.values()),
         initial=sum(size.values()) - sum(size[b] for b in pending),
-        desc=shown,
+        desc=what,
         unit=" pixels",
-        delay=0 if progress else 2,
-        disable=progress is False,
         leave=False,
-    ) as bar:
+    ) as shown:
         for b in pending:
             store.write(b, work.do(b))
-            bar.update(size[b])
+            shown.update(size[b])
     return open_sweep(path)
 
 

@@ -17,17 +17,22 @@ from ..frozen.program_file import FrozenProgram, load
 from ..zoo import Network
 from ..zoo.preprocess import Preprocess, rgb
 from .errors import BadInput
-from .photos import fitted, freezable, interpreter, plain, require_photo, resized, scores
-from .tour import norm
+from .euclidean import norm
+from .framing import Fit, Framed, cut, own
+from .photos import freezable, interpreter, plain, scores
+from .shown import Shown, shown
 
 
 @dataclass(frozen=True, eq=False)
 class System:
-    """y = F x + r of a network on a photo; `name` is what pictures call it."""
+    """y = F x + r of a network on a photo; `name` is what pictures call it, and `framing` says what
+    became of the photo.
+    """
 
     name: str
     op: LinearInterpreter | FrozenProgram
     preprocess: Preprocess
+    framing: str = ""
 
     @property
     def input(self) -> Tensor:
@@ -40,13 +45,12 @@ class System:
         return self.shown(self.op.output[0].cpu())
 
     def shown(self, y: Tensor) -> Tensor:
-        """An output (C, H, W) as a photo, if it has as many channels as x0; else its mean over
-        them, from the least to the most.
-        """
-        if len(y) == self.op.input_shape[0]:
-            return rgb(y, self.preprocess)
-        mean = y.double().mean(0, keepdim=True)
-        return (mean - mean.min()) / ((mean.max() - mean.min()).item() or 1.0)
+        """An output (C, H, W) as a picture."""
+        return self.as_shown(y).picture
+
+    def as_shown(self, y: Tensor) -> Shown:
+        """Likewise, with what must be said of it."""
+        return shown(y, self.preprocess, self.op.input_shape[0])
 
     @property
     def residual_share(self) -> float | None:
@@ -79,7 +83,7 @@ class Kind:
     frozen, each in the words of `study.photos`.
     """
 
-    fit: Callable[[Network, Image.Image, int | None], tuple[Preprocess, Tensor]]
+    fit: Fit
     require: Callable[[nn.Module, Tensor, str], Tensor]
     freeze: Callable[[nn.Module, Tensor, str, str], LinearInterpreter]
     pictures: bool = False  # whether x0 and f(x0) are shown
@@ -95,12 +99,6 @@ def _picture(model: nn.Module, x0: Tensor, name: str) -> Tensor:
     return y
 
 
-def _resized(network: Network, image: Image.Image, size: int | None) -> tuple[Preprocess, Tensor]:
-    require_photo(image)
-    preprocess = resized(network, size).preprocess
-    return preprocess, preprocess(image)
-
-
 def _unproven(model: nn.Module, x0: Tensor, name: str, policy: str) -> LinearInterpreter:
     with freezable(name):
         try:
@@ -109,10 +107,8 @@ def _unproven(model: nn.Module, x0: Tensor, name: str, policy: str) -> LinearInt
             return LinearInterpreter(model, x0, policy, check=False)
 
 
-def _either_fitted(
-    network: Network, image: Image.Image, size: int | None
-) -> tuple[Preprocess, Tensor]:
-    return (_resized if network.classes else fitted)(network, image, size)
+def _either_framed(network: Network, image: Image.Image, size: int | None) -> Framed:
+    return (own if network.classes else cut)(network, image, size)
 
 
 def _either(model: nn.Module, x0: Tensor, name: str) -> Tensor:
@@ -125,12 +121,12 @@ def _either(model: nn.Module, x0: Tensor, name: str) -> Tensor:
     return y
 
 
-PICTURES = Kind(fitted, _picture, interpreter, pictures=True)
-SCORES = Kind(_resized, scores, interpreter)
+PICTURES = Kind(cut, _picture, interpreter, pictures=True)
+SCORES = Kind(own, scores, interpreter)
 # Pictures or scores, each in the way of the commands that want them.
-EITHER = Kind(_either_fitted, _either, interpreter, pictures=True)
+EITHER = Kind(_either_framed, _either, interpreter, pictures=True)
 # Any network, also one that is not linear when frozen: that is what is to be measured.
-UNPROVEN = Kind(fitted, plain, _unproven)
+UNPROVEN = Kind(cut, plain, _unproven)
 
 
 def frozen(
@@ -151,11 +147,11 @@ def frozen(
 
     frozen(zoo.load("cyclegan_vintage"), zoo.photo("cat").image, "vintage", "centered", size=64).op
     """
-    preprocess, x0 = kind.fit(network, image, size)
+    preprocess, x0, framing = kind.fit(network, image, size)
     x0 = x0.to(device, dtype)
     model = copy.deepcopy(network.model).to(device, dtype)  # a network may be frozen more than once
     kind.require(model, x0, name)
-    return System(name, kind.freeze(model, x0, name, policy), preprocess)
+    return System(name, kind.freeze(model, x0, name, policy), preprocess, framing)
 
 
 def loaded(path: str | os.PathLike, device: str = "cpu", kind: Kind = PICTURES) -> System:

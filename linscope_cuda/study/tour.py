@@ -18,9 +18,13 @@ from ..frozen.interpreter import LinearInterpreter
 from ..linalg.svd import SVD, Step, svd
 from ..zoo import Network
 from ..zoo.preprocess import Preprocess
+from .advice import Advice, advice
 from .close_up import Field, column_field, detailed_pixel, row_field
 from .errors import BadInput
-from .photos import fitted, interpreter, plain, require_triplets
+from .euclidean import norm
+from .framing import Fit, cut
+from .photos import interpreter, plain, require_triplets
+from .shown import Shown, shown
 
 METHOD = "lanczos"
 TOLERANCE = 1e-5
@@ -41,8 +45,6 @@ def accuracy(k: int) -> dict[str, Any]:
 
 # Called with the share of the work that is done and what is being done.
 Progress = Callable[[float, str], object]
-# The preprocessing and x0 of a network, a photo and a size.
-Fit = Callable[[Network, Image.Image, int | None], tuple[Preprocess, Tensor]]
 
 
 @dataclass(frozen=True)
@@ -62,7 +64,9 @@ class Tour:
 
     `top` is empty unless the network is a classifier; `class_name` says what an output is called.
     `deviation` is |f(x0) - y| / |y|, f the unpatched network. `activation_bytes` are the
-    activations at the network's ReLUs, which DFV records.
+    activations at the network's ReLUs, which DFV records. `advice` is another policy where |r| is
+    larger than |y|, `framing` says which part of the photo x0 is, and `command` is the one that
+    made this, if one did.
     """
 
     network: str
@@ -85,6 +89,9 @@ class Tour:
     passes: int
     seconds: float
     device: str
+    advice: Advice | None = None
+    framing: str = ""
+    command: str = ""
 
     @property
     def is_classifier(self) -> bool:
@@ -119,6 +126,15 @@ class Tour:
         """|r| / |y|."""
         return norm(self.residual) / norm(self.y)
 
+    @property
+    def filtered_ratio(self) -> float:
+        """|F x0| / |y|."""
+        return norm(self.filtered) / norm(self.y)
+
+    def shown(self, values: Tensor) -> Shown:
+        """Values of a picture that the network makes, as a picture."""
+        return shown(values, self.preprocess, len(self.x0))
+
 
 def explore(
     network: Network,
@@ -133,7 +149,8 @@ def explore(
     device: str = "cpu",
     dtype: torch.dtype = torch.float32,
     progress: Progress = lambda share, text: None,
-    fit: Fit = fitted,
+    fit: Fit = cut,
+    command: str = "",
 ) -> Tour:
     """Freezes the network on the photo and computes what a page shows of y = F x0 + r.
 
@@ -141,9 +158,10 @@ def explore(
     (bicubic) to `size` pixels square; None: the network's own size, or 48. `k` triplets;
     `pixel` (row, column) is the input's probed pixel, None: the most detailed one, or for a
     classifier the one that its best score weighs most. `policy` says how nonlinear functions are
-    frozen; `fit` makes x0 in another way. The network itself is not changed. BadInput (a
-    ValueError) if the photo, `size`, `k` or `pixel` is out of range, or if the network cannot take
-    the picture, gives neither scores nor a picture, or cannot be frozen.
+    frozen; `fit` makes x0 in another way; `command` is said on the page. The network itself is not
+    changed. BadInput (a ValueError) if the photo, `size`, `k` or `pixel` is out of range, or if the
+    network cannot take the picture, gives neither scores nor a picture, or cannot be frozen.
+    KeyboardInterrupt leaves the triplets that are done, if any.
 
     found = explore(zoo.load("pixelshuffle4_x3"), zoo.photo("cat").image, k=2)
     found.relative_error, found.svd.S
@@ -151,7 +169,7 @@ def explore(
     started = time.perf_counter()
     require_triplets(k)
     progress(0.0, "freezing the network")
-    preprocess, x0 = fit(network, image, size)
+    preprocess, x0, framing = fit(network, image, size)
     x0 = x0.to(device, dtype)
     model = copy.deepcopy(network.model).to(device, dtype)
     y = plain(model, x0, network_name)
@@ -178,6 +196,9 @@ def explore(
         progress=False,
         callback=lambda step: progress(*_share(step, k)),
     )
+    if not len(triplets.S):
+        raise KeyboardInterrupt(f"0 of {k} triplets")
+    ratio = norm(op.residual) / norm(op.output)
     return Tour(
         network=network_name,
         photo=photo_name,
@@ -210,11 +231,14 @@ def explore(
         passes=op.passes,
         seconds=time.perf_counter() - started,
         device=_device_name(x0.device),
+        framing=framing,
+        command=command,
+        advice=advice(model, x0, network_name, policy, ratio) if ratio > 1 else None,
     )
 
 
 def _check_shapes(x0: Tensor, y: Tensor, k: int, pixel: tuple[int, int] | None) -> None:
-    if y.dim() != 2 and not (y.dim() == 4 and y.shape[1] == x0.shape[1]):
+    if y.dim() not in (2, 4):
         raise BadInput(
             f"a tour wants a network that gives scores or a picture, this one makes "
             f"{tuple(y.shape[1:])} of {tuple(x0.shape[1:])}"
@@ -251,14 +275,6 @@ def _top(op: LinearInterpreter, filtered: Tensor, class_name: Callable[[int], st
 def _share(step: Step, k: int) -> tuple[float, str]:
     text = f"singular triplet {step.triplet}/{k}, error {step.error:.0e}"
     return 0.15 + 0.65 * (step.triplet - 1) / k, text
-
-
-def norm(x: Tensor) -> float:
-    """The Euclidean norm, summed in float64.
-
-    norm(found.residual)
-    """
-    return torch.linalg.vector_norm(x.double()).item()
 
 
 def _device_name(device: torch.device) -> str:

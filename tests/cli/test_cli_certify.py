@@ -67,7 +67,8 @@ def test_the_table(capsys):
     assert cli.main(QUICK) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "tiny on chelsea, float32, policy paper"
-    assert lines[1] == "frozen: 1 instance_norm, 1 relu"
+    assert lines[1].startswith("input: the centred 300 x 300 of 451 x 300 pixels, as ")
+    assert lines[2] == "frozen: 1 instance_norm, 1 relu"
     assert sum(line.startswith("ok  ") for line in lines) == 6
     assert "tolerance" in lines[-2] and lines[-1] == "certified"
 

@@ -248,3 +248,17 @@ def test_ledger_of_the_twenty_photos(here, capsys):
     assert shares["normalised r/y"]["mean"] == pytest.approx(0.166, abs=0.005)
     assert shares["raw r/y"]["mean"] == pytest.approx(0.556, abs=0.005)
     assert torch.tensor(found["ledgers"][0]["sum"]).sub(1).abs() < 1e-5
+
+
+def test_quiet_leaves_the_results_alone(here, capsys):
+    (here / "crops" / "crop 7.png").write_bytes(b"half a picture")
+    for flag, notes in (("-q", 0), ("--json", 1)):
+        assert cli.main([*LEDGER, flag, "--out", "new"]) == 0
+        said = capsys.readouterr()
+        assert said.out and said.err.count("linscope: left out: ") == notes
+        assert notes or not said.err
+
+
+def test_every_command_takes_quiet():
+    for command in cli.COMMANDS:
+        assert cli._parser().parse_args([command.name, "--quiet"]).quiet

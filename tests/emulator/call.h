@@ -33,12 +33,16 @@ class Arguments {
     switch (dtype_) {
       case Dtype::kFloat32:
         return f.template operator()<float>();
+#ifndef EMULATOR_FLOAT32
       case Dtype::kFloat64:
         return f.template operator()<double>();
       case Dtype::kFloat16:
         return f.template operator()<__half>();
       case Dtype::kBfloat16:
         return f.template operator()<__nv_bfloat16>();
+#endif
+      default:
+        fault("a dtype that this build has not", Place::current());
     }
   }
 

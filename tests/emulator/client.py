@@ -57,8 +57,15 @@ class Flow(NamedTuple):
     distinct: int
 
 
+class Launch(NamedTuple):
+    blocks: int
+    threads: int  # of a block
+    shared_bytes: int
+
+
 class Result(NamedTuple):
     faults: list[Fault]
+    launches: list[Launch]
     sites: list[Site]
     flows: list[Flow]
     contents: list[bytes]
@@ -135,19 +142,21 @@ class Emulator:
     def _parse(self, reply: Reply) -> Result:
         lines = [line.split("\t") for line in reply.report.splitlines()]
         places = self._places({fields[4] for fields in lines if fields[0] == "fault"})
-        faults, sites, flows = [], [], []
+        faults, launches, sites, flows = [], [], [], []
         for kind, *fields in lines:
             if kind == "fault":
                 what, file, line, code, *counts = fields
                 place = f"{Path(file).name}:{line}" if file else places[code]
                 faults.append(Fault(what, place, *map(int, counts)))
+            elif kind == "launch":
+                launches.append(Launch(*map(int, fields)))
             elif kind == "site":
                 code, write, *counts = fields
                 sites.append(Site(code, bool(int(write)), *map(int, counts)))
             else:
                 name, write, *counts = fields
                 flows.append(Flow(name, bool(int(write)), *map(int, counts)))
-        return Result(faults, sites, flows, reply.contents)
+        return Result(faults, launches, sites, flows, reply.contents)
 
     def _places(self, codes: set[str]) -> dict[str, str]:
         return {code: self.place(code) for code in codes}

@@ -44,11 +44,23 @@ using cudaStream_t = struct CUstream_st*;
   [n] = *static_cast<T(*)[n]>(::emulator::shared_array(&name##_declaration, sizeof(T) * (n)))
 #define SHARED_DYN(T, name) T* name = static_cast<T*>(::emulator::shared_dynamic())
 
+#define LAUNCH_LIMIT(name, value) inline const int64_t& name = ::emulator::limit(#name, value)
+
+namespace emulator {
+
+// The stream that an operator is given. Its launches wait for one another only on the same one.
+inline const cudaStream_t kStream = reinterpret_cast<cudaStream_t>(uintptr_t{64});
+
+}  // namespace emulator
+
 namespace linscope {
 
 template <typename... P, typename... A>
-UNTRACED void launch(void (*kernel)(P...), dim3 grid, dim3 block, size_t shared, cudaStream_t,
-                     A... args) {
+UNTRACED void launch(void (*kernel)(P...), dim3 grid, dim3 block, size_t shared,
+                     cudaStream_t stream, A... args) {
+  if (stream != emulator::kStream) {
+    emulator::fault("a launch on another stream", emulator::Place::current());
+  }
   auto thread = [&]() UNTRACED { kernel(static_cast<P>(args)...); };
   emulator::run(
       grid, block, shared, [](void* of) UNTRACED { (*static_cast<decltype(thread)*>(of))(); },

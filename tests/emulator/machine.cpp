@@ -136,6 +136,8 @@ void run_block() {
   current = nullptr;
 }
 
+std::vector<Launch> seen;
+
 bool acceptable(dim3 grid, dim3 size) {
   return grid.x > 0 && grid.y > 0 && grid.z > 0 && grid.x < 1u << 31 && grid.y < 1u << 16 &&
          grid.z < 1u << 16 && size.x > 0 && size.y > 0 && size.z > 0 && size.z <= 64 &&
@@ -143,6 +145,9 @@ bool acceptable(dim3 grid, dim3 size) {
 }
 
 }  // namespace
+
+const std::vector<Launch>& launches() { return seen; }
+void forget_launches() { seen.clear(); }
 
 void run(dim3 grid, dim3 size, size_t shared_bytes, void (*body)(void*), void* argument) {
   if (!acceptable(grid, size)) {
@@ -153,6 +158,7 @@ void run(dim3 grid, dim3 size, size_t shared_bytes, void (*body)(void*), void* a
   block.argument = argument;
   block.abandoned = false;
   const int64_t blocks = static_cast<int64_t>(grid.x) * grid.y * grid.z;
+  seen.push_back({blocks, int64_t{size.x} * size.y * size.z, shared_bytes});
   trace::begin_launch();
   for (const int64_t number :
        ordering(schedule.first_block, std::min(blocks, schedule.last_block), schedule.order)) {

@@ -7,6 +7,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <source_location>
+#include <vector>
 
 // Code of the emulator that kernels call is not code of the kernels: the trace must not see it.
 #define UNTRACED __attribute__((no_sanitize("thread")))
@@ -33,6 +34,15 @@ UNTRACED inline dim3 block_size() { return current->block_size; }
 UNTRACED inline dim3 grid_size() { return current->grid_size; }
 UNTRACED inline unsigned lane() { return current->number % 32; }
 
+struct Launch {
+  int64_t blocks, threads;  // threads of a block
+  size_t shared_bytes;
+};
+
+// All since the last call, in their order.
+const std::vector<Launch>& launches();
+void forget_launches();
+
 // Runs body(argument) once for every thread of the grid.
 void run(dim3 grid, dim3 block, size_t shared_bytes, void (*body)(void*), void* argument);
 
@@ -49,6 +59,9 @@ void warp_barrier(Place place, unsigned mask);
 const uint64_t* warp_exchange(Place place, unsigned mask, uint64_t value);
 
 void atomic_access(const void* p, size_t bytes, const void* code);
+
+// A number that launches go by, under its name: `value` until a test sets another.
+const int64_t& limit(const char* name, int64_t value);
 
 // Reports what the kernel does wrong, and goes on.
 void fault(const char* what, Place place);

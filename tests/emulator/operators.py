@@ -45,22 +45,26 @@ def from_bytes(content: bytes, output: Output) -> Tensor:
 
 
 class Operators:
-    """`misaligned`: every buffer begins one element behind an aligned address, so that no kernel
-    may use its wide accesses. `order`: that of the threads, as in schedule.h.
+    """`misaligned`: every buffer, or the one of this name, begins one element behind an aligned
+    address, so that no kernel may use its wide accesses. `order`: that of the threads, as in
+    schedule.h. `limits`: of csrc's LAUNCH_LIMITs those that are other than usual.
     """
 
     def __init__(
         self,
         emulator: Emulator,
-        misaligned: bool = False,
+        misaligned: bool | str = False,
         order: int = 0,
         shared_limit: int = SHARED_LIMIT,
+        limits: dict[str, int] | None = None,
     ):
         self.emulator = emulator
         self.misaligned = misaligned
         self.order = order
         self.shared_limit = shared_limit
-        self.result = Result([], [], [], [])  # of the last launch
+        self.limits = limits
+        self.buffers: list[str] = []  # of the last launch
+        self.result = Result([], [], [], [], [])  # of the last launch
 
     def _run(
         self,
@@ -81,12 +85,13 @@ class Operators:
                 continue
             content = to_bytes(t, channels_last and t.dim() == 4)
             role = IN_PLACE if name == in_place else INPUT
-            buffers[name] = Buffer(name, role, len(content), self._offset(t.dtype), content)
+            offset = self._offset(name, t.dtype)
+            buffers[name] = Buffer(name, role, len(content), offset, content)
         for o in outputs:
             if o.name == in_place:
                 continue
             size = math.prod(o.shape) * o.dtype.itemsize
-            buffers[o.name] = Buffer(o.name, OUTPUT, size, self._offset(o.dtype))
+            buffers[o.name] = Buffer(o.name, OUTPUT, size, self._offset(o.name, o.dtype))
         self.result = self.emulator.run(
             Call(
                 launcher,
@@ -95,12 +100,14 @@ class Operators:
                 reals,
                 [buffers[name] for name in order_of_buffers or buffers],
                 self.order,
+                limits=self.limits,
             )
         )
+        self.buffers = [name for name in buffers if buffers[name]]
         return tuple(map(from_bytes, self.result.contents, outputs))
 
-    def _offset(self, dtype: torch.dtype) -> int:
-        return dtype.itemsize if self.misaligned else 0
+    def _offset(self, name: str, dtype: torch.dtype) -> int:
+        return dtype.itemsize if self.misaligned in (True, name) else 0
 
     def _piecewise(self, launcher, x, references, reals, bits, decision, channels_last):
         size = math.prod(x.shape[1:])

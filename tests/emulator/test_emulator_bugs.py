@@ -74,11 +74,14 @@ BUGS = {
     "uninitialised_shared_read": Bug(reverse, "read of uninitialised shared memory", "NaN", "NaN"),
     "missing_syncwarp": Bug(lambda i: X[i ^ 1], "shared memory race", "NaN", "NaN"),
     "syncwarp_of_the_wrong_lanes": Bug(lambda i: X[i ^ 31], "shared memory race", "NaN", "NaN"),
-    "misaligned_vector": Bug(lambda i: X[i], "misaligned access", None, "misaligned address"),
+    "misaligned_vector": Bug(
+        lambda i: X[i], "misaligned access", "misaligned address", "misaligned address"
+    ),
     "lost_update": Bug(lambda i: sum(X) if i == 0 else 0.0, "global memory race"),
     "blocks_write_the_same": Bug(lambda i: X[i], "global memory race", "NaN", "NaN"),
     "write_to_an_input": Bug(lambda i: X[i], "write to an input"),
     "too_much_shared_memory": Bug(lambda i: 2 * X[i], *["more shared memory"] * 3),
+    "another_stream": Bug(lambda i: X[i], *["a launch on another stream"] * 3),
 }
 
 

@@ -33,6 +33,7 @@ class Call(NamedTuple):
     order: int = 0
     blocks: tuple[int, int] = (0, 2**63 - 1)
     wanted: list[tuple[int, int, int]] | None = None  # (buffer, place, bytes); None: all outputs
+    limits: dict[str, int] | None = None  # of csrc's LAUNCH_LIMITs those that are other than usual
 
 
 class Reply(NamedTuple):
@@ -56,6 +57,9 @@ def _place(library: ctypes.CDLL, buffer: Buffer | None) -> int | None:
 def _run(library: ctypes.CDLL, call: Call) -> Reply:
     library.emulator_reset()
     library.emulator_schedule(call.order, *call.blocks)
+    for name, value in (call.limits or {}).items():
+        if not library.emulator_limit(name.encode(), value):
+            raise KeyError(f"launches go by no limit {name}")
     addresses = [_place(library, b) for b in call.buffers]
     found = library.emulator_launch(
         call.launcher.encode(),
@@ -94,6 +98,7 @@ def _load(path: str) -> ctypes.CDLL:
         ctypes.c_size_t,
     ]
     library.emulator_schedule.argtypes = [ctypes.c_uint, ctypes.c_int64, ctypes.c_int64]
+    library.emulator_limit.argtypes = [ctypes.c_char_p, ctypes.c_int64]
     library.emulator_report.restype = ctypes.c_char_p
     return library
 

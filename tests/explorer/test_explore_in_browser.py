@@ -11,7 +11,18 @@ import zlib
 import pytest
 import torch
 from browser import needs_browser
-from explorers import CLASSIFIER, ENDED, NETWORK, SIZE, Server, shown, system
+from explorers import (
+    CLASSIFIER,
+    ENDED,
+    HASH,
+    LABELS,
+    NETWORK,
+    SIZE,
+    VIEWED,
+    Server,
+    shown,
+    system,
+)
 
 import linscope_cuda as ls
 from linscope_cuda.study.flips import flips
@@ -19,34 +30,7 @@ from linscope_cuda.study.votes import pixel_parts
 
 pytestmark = needs_browser
 
-HASH = f"model={NETWORK}&photo=cat&size={SIZE}"
-LABELS = f"model={CLASSIFIER}&photo=cat"
-VIEWED = "linscope?.view && document.querySelector('.working').hidden"
 CLOSE = dict(rtol=1e-4, atol=1e-5)
-
-
-@pytest.fixture(scope="module")
-def server():
-    running = Server()
-    yield running
-    code, said = running.end()
-    assert code == ENDED and "Traceback" not in said
-
-
-@pytest.fixture
-def page(browser, server):
-    """Opens the explorer where an address says; at the end it was silent, and asked nobody else."""
-
-    def open(address: str, width: int = 900, dark: bool = False, until: str = VIEWED):
-        browser.driver.get("about:blank")
-        browser.look(f"{server.address}#{address}", width, dark)
-        browser.wait(until)
-        return browser
-
-    yield open
-    assert browser.said() == []
-    hosts = {re.sub(r"^\w+://([^/]*).*", r"\1", url) for url in browser.requests()}
-    assert hosts <= {server.address.split("/")[2], "about:blank"}
 
 
 def panel(browser, number: int, row: float, column: float, rows: int, columns: int):
@@ -165,9 +149,10 @@ def test_labels_ledger_and_votes(page):
     found, said = ls.ledger(op, [other]), shown(browser, "ledger")[0]
     assert said["names"] == found.names and said["input"] == pytest.approx(found.input.item())
     assert said["values"] == pytest.approx(found.values[:, 0].tolist())
-    heights = browser("[...document.querySelectorAll('.entries b')].map(b => b.clientHeight)")
+    layers = "[...document.querySelectorAll('[aria-label^=\"what each layer\"] b')]"
+    heights = browser(f"{layers}.map(b => b.clientHeight)")
     assert len(set(heights)) == 1  # a line each
-    bars = browser("[...document.querySelectorAll('.entries b')].map(b => b.innerText)")
+    bars = browser(f"{layers}.map(b => b.innerText)")
     assert len(bars) == 1 + len(found.names)
     number = float(bars[1].replace("\u2212", "-"))
     assert number == pytest.approx(found.values[0, 0].item(), rel=6e-3)
@@ -342,78 +327,6 @@ def test_bad_addresses_are_refused_in_a_sentence(address, words, page):
     assert words in browser("document.querySelector('.error').innerText")
 
 
-def test_an_address_shows_the_same_again_and_exports_it(page):
-    browser = page(HASH)
-    browser.pointer("mouseMoved", *panel(browser, 1, 20, 31, 72, 72))
-    field_of(browser, "output", (20, 31))
-    browser.click(*panel(browser, 1, 20, 31, 72, 72))
-    browser.wait("location.hash.includes('pixel=20%2C31') && location.hash.includes('pins=output')")
-    address = browser("location.hash.slice(1)")
-    browser("(linscope.save = (blob, end) => blob.text().then(t => window.saved = [end, t])) && 0")
-    browser("document.querySelector('[data-save=json]').click()")
-    end, text = browser.wait("window.saved")
-    said = json.loads(text)
-    op = system().op
-    row = op.rows([(c, 20, 31) for c in range(3)]).sum(0)
-    field = said["shown"]["field"]
-    values = torch.tensor(field["arrays"]["values"]["data"])
-    values = values.reshape(field["arrays"]["values"]["shape"])
-    assert end == "json"
-    torch.testing.assert_close(whole(op, field, values, "output"), row, **CLOSE)
-    browser("document.querySelector('details').open = true")
-    scope: dict = {}
-    exec(browser("document.querySelector('pre').innerText"), scope)
-    torch.testing.assert_close(scope["values"], row, **CLOSE)
-    browser(
-        "(linscope.save = (blob, end) => createImageBitmap(blob).then(b => window.drawn = "
-        "[end, b.width, b.height])) && 0"
-    )
-    browser("document.querySelector('[data-save=png]').click()")
-    end, width, height = browser.wait("window.drawn")
-    assert end == "png" and width > 1000 and height > 400
-    browser = page(address)
-    header, values = field_of(browser, "output", (20, 31))
-    torch.testing.assert_close(whole(op, header, values, "output"), row, **CLOSE)
-    browser.wait("document.querySelectorAll('.pins figure').length === 1")
-
-
-@pytest.mark.parametrize("allowed", [True, False])
-def test_the_address_is_copied_or_shown_to_be_copied(allowed, page):
-    browser = page(f"{HASH}&pixel=20,31")
-    browser(
-        "Object.defineProperty(navigator, 'clipboard', {value: {writeText: async (text) => {"
-        f"if (!{str(allowed).lower()}) throw new Error('refused'); window.taken = text}}}}}}) && 0"
-    )
-    browser("document.querySelector('[data-save=link]').click()")
-    said = browser.wait("document.querySelector('.copied').innerText")
-    link = browser("location.href")
-    assert "pixel=20%2C31" in link
-    if allowed:
-        assert browser("window.taken") == link and said == "The address is copied."
-        return
-    chosen = browser(
-        "(f => f.value.slice(f.selectionStart, f.selectionEnd))(document.activeElement)"
-    )
-    assert chosen == link and "does not let this page copy" in said
-
-
-def test_the_python_lines_of_every_view_make_what_is_shown(page):
-    views = {
-        f"{LABELS}&show=row": ("label", "values"),
-        f"{LABELS}&show=discussion": ("label", "values"),
-        f"{HASH}&view=spectrum&k=2": ("svd", "sigma"),
-    }
-    import classifiers  # noqa: F401 (which the lines import by name)
-
-    for address, (name, what) in views.items():
-        browser = page(address, until=f"linscope?.answers.{name}")
-        header, arrays = shown(browser, name)
-        scope: dict = {}
-        exec(header["python"], scope)
-        expected = arrays[what] if what in arrays else torch.tensor(header[what])
-        torch.testing.assert_close(scope[what].float().cpu(), expected, rtol=1e-3, atol=1e-5)
-
-
 def test_two_hundred_quick_moves_end_at_the_last(page):
     browser = page(HASH)
     places = [panel(browser, 1, i % 70, (7 * i) % 71, 72, 72) for i in (*range(199), 33)]
@@ -447,61 +360,66 @@ def test_two_tabs_and_a_pointer_while_triplets_are_looked_for(page, server):
     browser.wait("document.querySelector('.working').hidden")
 
 
-VIEWS = {
-    "pixel": f"{HASH}&pixel=30,41&pins=input,3,4",
-    "compare": f"{HASH}&view=compare",
-    "spectrum": f"{HASH}&view=spectrum&k=2",
-    "photo": f"{HASH}&view=photo",
-    "labels": LABELS,
-    "votes": f"{LABELS}&show=votes",
-    "scores": f"{LABELS}&view=spectrum&k=2",
-}
-
-
-@pytest.mark.parametrize("width", [400, 900, 1600])
-@pytest.mark.parametrize("view", VIEWS)
-def test_every_view_fits_its_window_and_has_names(view, width, page):
-    browser = page(VIEWS[view], width, dark=width == 900)
-    assert browser("innerWidth") == width and browser.overflowing() == []
-    root = "document.documentElement"
-    assert browser(f"{root}.scrollWidth") == browser(f"{root}.clientWidth")
-    nameless = browser(
-        "[...document.querySelectorAll('button, input, select, canvas, [role]')].filter(e => "
-        "e.checkVisibility() && !(e.innerText || e.ariaLabel || e.ariaHidden || e.closest('label')"
-        " || e.role === 'status' || e.id)).map(e => e.outerHTML)"
-    )
-    assert nameless == []
-    assert browser("document.querySelector('.sentence').innerText.split('. ').length") == 1
+CELL = """
+    const done = arguments[0];
+    import(new URL("explore.js", location.href)).then(({ default: front }) => {
+      const url = new URL("questions", location.href);
+      url.protocol = "ws"; url.hash = "";
+      const socket = new WebSocket(url), views = [];
+      const traits = { address: "pixel=7,8&size=24" }, heard = [];
+      const tell = (event, ...said) => {
+        for (const [e, f] of [...heard]) if (e === event) f(...said);
+      };
+      window.cell = { traits, heard, gone: [] };
+      cell.model = {
+        get: (name) => traits[name],
+        set(name, value) { traits[name] = value; tell("change:" + name); },
+        save_changes() {},
+        on: (event, f) => heard.push([event, f]),
+        off: (event, f) => heard.splice(heard.findIndex(([e, g]) => e === event && g === f), 1),
+        send(content, _, buffers) {
+          if (content.closed) return cell.gone.push(content.view);
+          views.push(content.view);
+          socket.send(buffers[0]);
+        },
+      };
+      // Each question's answer comes to every view, with the name of the one that asked.
+      socket.binaryType = "arraybuffer";
+      socket.onmessage = ({ data }) => {
+        for (const view of new Set(views)) tell("msg:custom", { view }, [new DataView(data)]);
+      };
+      socket.onopen = () => {
+        document.body.innerHTML = "";
+        document.body.className = "host";  // Jupyter's styles of what stands in its cells
+        document.styleSheets[0].insertRule(".host dt { float: left; font-weight: 700 }");
+        cell.show = () => {
+          const el = document.createElement("div");
+          document.body.append(el);
+          return [el, front.render({ model: cell.model, el })];
+        };
+        cell.first = cell.show();
+        done();
+      };
+    });
+"""
 
 
 def test_a_notebooks_cell_shows_the_same(page, server):
     """anywidget's part is played by a few lines, the kernel's by the server."""
     browser = page(HASH)
-    browser.driver.execute_async_script(
-        """
-        const done = arguments[0];
-        import(new URL("explore.js", location.href)).then(({ default: front }) => {
-          document.body.innerHTML = "<div id=cell></div>";
-          const url = new URL("questions", location.href);
-          url.protocol = "ws"; url.hash = "";
-          const socket = new WebSocket(url), heard = [];
-          socket.binaryType = "arraybuffer";
-          socket.onmessage = ({ data }) => heard.forEach((f) => f({}, [new DataView(data)]));
-          window.traits = { address: "pixel=7,8&size=24" };
-          const model = {
-            get: (name) => traits[name], set: (name, value) => (traits[name] = value),
-            on: (_, f) => heard.push(f), send: (content, _, buffers) => socket.send(buffers[0]),
-            save_changes() {},
-          };
-          const el = document.getElementById("cell");
-          socket.onopen = () => (front.render({ model, el }), done());
-        });
-        """
-    )
-    browser.wait("document.querySelector('#cell .readings dd')")
-    assert "row 7, column 8 is probed" in browser("document.querySelector('#cell').innerText")
+    browser.driver.execute_async_script(CELL)
+    text = "cell.first[0].innerText"
+    browser.wait(f"{text}.includes('largest coefficient')")
+    assert "row 7, column 8 is probed" in browser(text)
+    styles = "getComputedStyle(cell.first[0].querySelector('dt'))"
+    assert browser(f"[{styles}.float, {styles}.fontWeight]") == ["none", "400"]
     browser.pointer("mouseMoved", *panel(browser, 1, 9, 9, 72, 72))
-    browser.wait("traits.address.includes('pixel=9%2C9')")
+    browser.wait("cell.traits.address.includes('pixel=9%2C9')")
+    browser("cell.model.set('address', 'pixel=20,30&at=input')")  # as Python sets it
+    browser.wait(f"{text}.includes('row 20, column 30 is probed')")
+    assert browser("cell.heard.length") == 2
+    browser("cell.first[1]()")
+    assert browser("cell.heard.length") == 0 and len(browser("cell.gone")) == 1
 
 
 def test_a_wrong_token_and_a_lost_server(browser):

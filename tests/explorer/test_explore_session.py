@@ -129,6 +129,13 @@ class TestFields:
         error = ask(session, "field", **asked).header["error"]
         assert words in error and "\n" not in error
 
+    def test_the_two_parts_are_the_filters_and_the_residual(self, op, session):
+        answer = ask(session, "parts")
+        filtered, residual = answer.arrays["filtered"], answer.arrays["residual"]
+        np.testing.assert_allclose(filtered, op.filter(op.x0)[0], rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(residual, op.residual[0], rtol=1e-5, atol=1e-6)
+        assert answer.arrays["shown"].shape == (*op.output_shape[1:], 3)
+
     def test_what_is_no_question(self, session):
         assert "there is no question" in ask(session, "exec").header["error"]
         assert "labels want a classifier" in ask(session, "label").header["error"]
@@ -151,6 +158,15 @@ class TestScores:
         assert "5 classes" not in str(answer.header)
         assert "no entry" in ask(session, "label", show="part", part="x").header["error"]
         assert "label wants a whole number" in ask(session, "label", label=5).header["error"]
+        answer = ask(session, "column", pixel=[4, 9], channel=1)
+        np.testing.assert_allclose(answer.arrays["values"], scores.columns([(1, 4, 9)])[0], 1e-5)
+        answer = ask(session, "column", pixel=[4, 9])
+        column = scores.columns([(c, 4, 9) for c in range(3)]).sum(0)
+        np.testing.assert_allclose(answer.arrays["values"], column, rtol=1e-4, atol=1e-6)
+        said = ask(session, "column", pixel=[20, 9]).header["error"]
+        assert said == "pixel 20,9 lies outside the 20 x 16 input"
+        assert "channel wants" in ask(session, "column", pixel=[0, 0], channel=3).header["error"]
+        assert "row and column" in ask(session, "column").header["error"]
         told = ask(session, "votes", candidates=3).header
         assert told["candidates"] == 3 and sum(p["votes"] for p in told["popular"]) <= 320
 
@@ -417,6 +433,43 @@ class TestServer:
         assert self.get(address)[0] == 200
 
 
+def test_nothing_is_written_to_disk(tmp_path, tmp_path_factory, monkeypatch):
+    """Neither at home, nor where it was started, nor among what is temporary."""
+    pytest.importorskip("uvicorn", reason="the extra explore is not installed")
+    from websockets.sync.client import connect
+
+    buffer = io.BytesIO()
+    ls.zoo.photo("cat").image.save(buffer, "PNG")
+    file = np.frombuffer(buffer.getvalue(), dtype=np.uint8)
+    for name in ("HOME", "TMPDIR", "XDG_CACHE_HOME", "XDG_CONFIG_HOME"):
+        monkeypatch.setenv(name, str(tmp_path))
+    fonts = tmp_path_factory.mktemp("fonts")  # of which matplotlib keeps a list, whoever imports it
+    monkeypatch.setenv("MPLCONFIGDIR", str(fonts))
+    monkeypatch.chdir(tmp_path)
+    server = Server()
+    with connect(
+        server.address.replace("http", "ws") + "questions", origin=server.address.rsplit("/", 2)[0]
+    ) as socket:
+
+        def answer(kind, arrays=(), **fields):
+            socket.send(Message({"id": kind, "kind": kind, **fields}, dict(arrays)).packed())
+            while True:
+                found = Message.unpacked(socket.recv()).header
+                assert found["id"] == kind and "error" not in found
+                if "progress" not in found:
+                    return found
+
+        photo = answer("photo", {"file": file}, name="mine.png")["photo"]
+        subject = {"model": "pixelshuffle4_x3", "photo": photo, "size": SIZE}
+        answer("open", subject=subject)
+        answer("parts", subject=subject)
+        answer("field", subject=subject, at="output", pixel=[7, 9])
+        answer("svd", subject=subject, k=2)
+        answer("step", subject=subject, k=2, t=0.1)
+    code, _ = server.end()
+    assert code == ENDED and list(tmp_path.rglob("*")) == []
+
+
 def test_ctrl_c_ends_a_freeze_under_way():
     from websockets.sync.client import connect
 
@@ -452,6 +505,32 @@ class TestNotebooks:
     def test_too_few_classes(self, scores):
         with pytest.raises(ValueError, match="wants 5 classes, was given 1"):
             ls.explore(scores, classes=["cat"])
+
+    def test_each_view_of_a_widget_is_answered_by_itself(self, op):
+        pytest.importorskip("anywidget", reason="the extra explore is not installed")
+        widget, replies = ls.explore(op), Replies()
+        sent = []
+
+        def send(content, buffers):
+            sent.append(content["view"])
+            replies(buffers[0])
+
+        widget.send = send
+        question = {"id": 1, "kind": "field", "at": "output", "subject": SUBJECT}
+        for view, pixel in (("a", [1, 2]), ("b", [3, 4])):
+            asked = Message({**question, "pixel": pixel}).packed()
+            widget._asked(widget, {"view": view}, [asked])
+        headers = replies.wait(2)
+        assert not any(header.get("dropped") for header in headers)
+        of_views = {view: header["pixel"] for view, header in zip(sent, headers, strict=True)}
+        assert of_views == {"a": [1, 2], "b": [3, 4]}
+        assert set(widget.desks) == {"a", "b"}
+        widget._asked(widget, {"view": "a", "closed": True}, [])
+        assert set(widget.desks) == {"b"}
+        for n in range(20):
+            widget._asked(widget, {"view": n}, [Message({"id": 2, "kind": "home"}).packed()])
+        assert len(widget.desks) == 8 and 19 in widget.desks
+        widget.close()
 
     def test_without_the_extra(self, op, monkeypatch):
         monkeypatch.setitem(__import__("sys").modules, "anywidget", None)

@@ -1,6 +1,7 @@
 """LinearInterpreter against the dense Jacobian, and against matrices multiplied by hand."""
 
 import copy
+from pathlib import Path
 
 import pytest
 import torch
@@ -423,3 +424,22 @@ def test_other_dimensions_are_exercised():
     }
     assert names >= {"relu", "relu_", "leaky_relu", "prelu", "relu6", "max_pool2d", "clamp"}
     assert names >= {"gelu", "silu", "sigmoid", "tanh"}
+
+
+@pytest.mark.parametrize("storage", ["cpu", "Tape", "disk", "None", ""])
+def test_a_storage_that_is_no_word_and_no_path_is_refused(storage, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    message = 'storage wants "tape", "none" or a folder: a Path, or a string with a separator'
+    with pytest.raises(ValueError, match=f"{message}.*was given {storage!r}"):
+        ls.LinearInterpreter(nn.Linear(3, 2), torch.randn(1, 3), storage=storage)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", ["tape", "none", "kept"])
+def test_a_path_is_a_folder_whatever_it_is_called(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    model, x0 = nn.Sequential(nn.Linear(3, 2), nn.ReLU()), torch.randn(1, 3)
+    for storage in (Path(name), f"{name}/"):
+        op = ls.LinearInterpreter(model, x0, storage=storage)
+        assert list((tmp_path / name).iterdir())
+        torch.testing.assert_close(op.filter(x0) + op.residual, model(x0).detach())

@@ -196,7 +196,7 @@ def test_indices_flat_or_tuples_or_arrays():
     "indices, error, message",
     [
         ([24], ValueError, r"columns: index 24 lies outside \(2, 3, 4\)"),
-        ([0, -1], ValueError, r"columns: index -1 lies outside \(2, 3, 4\)"),
+        ([0, -25], ValueError, r"columns: index -25 lies outside \(2, 3, 4\)"),
         ([(0, 3, 0)], ValueError, r"columns: index \(0, 3, 0\) lies outside \(2, 3, 4\)"),
         ([(0, 0)], ValueError, r"columns wants 3 numbers per tuple, was given \(0, 0\)"),
         ((0, 1, 1), TypeError, r"columns wants a list such as .*, was given \(0, 1, 1\)"),
@@ -471,3 +471,29 @@ def test_on_cuda():
     np.testing.assert_allclose(op.to_scipy().matvec(np.ones(24)), A.sum(1).numpy(), rtol=1e-12)
     with pytest.raises(ValueError, match="on cuda:0, was given one on cpu"):
         op.__matmul__(randn(24))
+
+
+def test_a_batch_of_one_vector_is_told_from_a_matrix():
+    generator = torch.Generator().manual_seed(5)
+    dense = torch.randn(5, 12, dtype=torch.float64, generator=generator)
+    op = MatrixOperator(dense, (3, 4), (5,))
+    u = torch.randn(1, 5, dtype=torch.float64, generator=generator)
+    close(op.T @ u, (u @ dense).reshape(1, 3, 4))
+    close(op.T @ u[0], u[0] @ dense)
+    with pytest.raises(ValueError, match=r"@ wants shape \(5,\), \(5, K\)"):
+        op.T @ u.expand(2, 5)  # pyright: ignore[reportUnusedExpression]
+
+
+def test_negative_indices_count_from_the_end():
+    dense = torch.randn(24, 10, generator=torch.Generator().manual_seed(6))
+    op = MatrixOperator(dense, (10,), (2, 3, 4))
+    close(op.rows([-1, (-1, -3, 1), (0, 2, -4)]), dense[[23, 13, 8]])
+    close(op.columns([-10, 3]).reshape(2, -1), dense.T[[0, 3]])
+
+
+def test_numpy_is_told_what_to_do():
+    op = MatrixOperator(torch.eye(4))
+    for make in (np.asarray, np.array):
+        with pytest.raises(TypeError, match=r"4 x 4 matrix: todense\(\) makes .* to_scipy\(\)"):
+            make(op)
+    assert (np.float64(2) * op).todense().trace() == 8

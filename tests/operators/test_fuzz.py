@@ -2,11 +2,12 @@
 exception or in the right result, under AddressSanitizer and UndefinedBehaviorSanitizer.
 """
 
+import cpu_operators
 import fuzz_operators
 import pytest
 
 pytestmark = pytest.mark.skipif(
-    fuzz_operators.missing() is not None, reason=str(fuzz_operators.missing())
+    cpu_operators.missing() is not None, reason=str(cpu_operators.missing())
 )
 
 
@@ -65,15 +66,15 @@ for number in range(256):
 @pytest.mark.parametrize("where", ["compiled", "plain torch", "meta"])
 def test_calls_that_led_out_of_memory(where):
     if where == "compiled":
-        done = fuzz_operators.with_sanitizers(WORST + CALLS)
+        done = cpu_operators.with_sanitizers(WORST + CALLS)
     elif where == "plain torch":
-        off = "import sys; sys.modules['linscope_cuda._C'] = None\nimport linscope_cuda\n"
-        done = fuzz_operators.python(off + WORST + CALLS)
+        off = "import sys; sys.modules['linscope_cuda._cpu'] = None\nimport linscope_cuda\n"
+        done = cpu_operators.python(off + WORST + CALLS)
     else:
         # Nothing follows a pointer there, but a compiled graph is made from what is said there.
         meta = "refused = [(n, tuple(a.to('meta') if isinstance(a, torch.Tensor) else a for a in "
         meta += "args)) for n, args in refused]\n"
-        done = fuzz_operators.python(
+        done = cpu_operators.python(
             "import linscope_cuda\n" + WORST + meta + CALLS.split("for number")[0]
         )
     assert done.returncode == 0, done.stdout + done.stderr[-4000:]

@@ -459,13 +459,20 @@ def test_opcheck(number):
     torch.library.opcheck(getattr(NATIVE, name).default, args)
 
 
-def test_every_operator_has_the_schema_of_its_reference():
-    for name, operator in OPERATORS.items():
-        written = ("x",) if operator.in_place else ()
-        inferred = torch.library.infer_schema(operator.reference, mutates_args=written)
-        compiled = str(operator.overload._schema).replace("SymInt", "int")
-        inferred = inferred.replace("SymInt", "int").replace("(a0!)", "(a!)")
-        assert compiled == f"linscope::{name}{inferred}"
+def test_schemas_which_files_and_exported_graphs_rely_on():
+    for schema in (
+        "relu_scope(Tensor x, SymInt references, float negative_slope, bool channels_last) -> "
+        "(Tensor, Tensor)",
+        "relu_frozen_(Tensor(a0!) x, Tensor decision, float negative_slope, bool channels_last) -> "
+        "()",
+        "max_pool2d_frozen_transpose(Tensor u, Tensor decision, SymInt[] size, SymInt[] kernel, "
+        "SymInt[] stride, SymInt[] padding, SymInt[] dilation) -> Tensor",
+        "instance_norm_frozen(Tensor x, Tensor? mean, Tensor scale, Tensor? shift) -> Tensor",
+    ):
+        name = schema.partition("(")[0]
+        assert str(OPERATORS[name].overload._schema) == f"linscope::{schema}"
+    for operator in OPERATORS.values():
+        assert torch.Tag.pt2_compliant_tag in operator.overload.tags
 
 
 @pytest.mark.parametrize(

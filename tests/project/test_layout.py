@@ -3,6 +3,7 @@
 import ast
 import importlib
 import inspect
+import subprocess
 import sys
 from pathlib import Path
 
@@ -13,6 +14,8 @@ ROOT = Path(ls.__file__).parent
 
 # From the bottom up. Each may use those before it.
 FLOORS = [
+    "ctrl_c",
+    "progress",
     "files",
     "linalg",
     "operators",
@@ -53,7 +56,7 @@ def test_imports_run_downward():
         seen.add(own)
         for target in found:
             floor = target.split(".")[0]
-            if floor in ("__version__", "_C", "_cpu"):
+            if floor in ("__version__", "_cpu", "_cuda"):
                 continue
             assert FLOORS.index(floor) <= FLOORS.index(own), f"{path} imports {target}"
     assert seen == set(FLOORS)
@@ -97,3 +100,25 @@ def test_an_operator_is_named_in_its_specification_its_entry_and_its_public_func
         assert getattr(ls.reference, name) is operator.reference
         if not name.endswith("_backward"):
             assert inspect.isfunction(getattr(ls.ops, name))
+
+
+# What tables, pictures, pages and commands take, and parts of torch that come when they are used.
+HEAVY = {"PIL", "anywidget", "captum", "h5py", "matplotlib", "pylops", "scipy", "skimage"}
+HEAVY |= {"starlette", "torchvision", "uvicorn", "zarr"}
+HEAVY |= {"torch._dynamo", "torch._inductor", "torch.distributed.tensor"}
+HEAVY |= {f"linscope_cuda.{folder}" for folder in ("cli", "explorer", "report", "zoo")}
+IMPORTED = """
+import sys, torch
+before = set(sys.modules)
+import linscope_cuda
+print(*sorted(set(sys.modules) - before))
+assert callable(linscope_cuda.explore) and linscope_cuda.zoo.names()
+assert {"explore", "zoo", "svd"} <= set(dir(linscope_cuda))
+"""
+
+
+def test_an_import_brings_only_what_it_takes():
+    run = [sys.executable, "-c", IMPORTED]
+    brought = subprocess.run(run, capture_output=True, text=True, check=True).stdout.split()
+    assert "linscope_cuda.frozen.interpreter" in brought
+    assert not [m for m in brought if any(m == h or m.startswith(f"{h}.") for h in HEAVY)]

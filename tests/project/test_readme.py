@@ -14,6 +14,7 @@ from torch import nn
 
 import linscope_cuda as ls
 from linscope_cuda import cli
+from linscope_cuda.zoo.fetch import Wheel
 
 ROOT = Path(__file__).parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "tools")]
@@ -31,17 +32,28 @@ def examples(page: str) -> list[str]:
     return re.findall(r"```python\n(.*?)```", (ROOT / page).read_text(), re.DOTALL)
 
 
+def test_the_first_example_fetches_nothing(monkeypatch, capsys):
+    monkeypatch.setattr(Wheel, "fetch", lambda wheel: pytest.fail(f"fetched {wheel.file}"))
+    scope: dict = {}
+    exec(examples("README.md")[0], scope)
+    op, pixel, entries = scope["op"], scope["pixel"], scope["entries"]
+    assert op.shape == (110592, 12288) and scope["x0"].shape == scope["row"].shape
+    assert (scope["row"] * scope["x0"]).sum() == pytest.approx(entries.input.item(), rel=1e-4)
+    assert entries.total.item() == pytest.approx(op.output[0][pixel].item(), rel=1e-4)
+    assert "2 triplets" in capsys.readouterr().out
+
+
 def test_the_examples_on_your_own_network(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     pytest.importorskip("torchvision", reason="the README's example takes its network from there")
-    example, with_a_file = examples("README.md")
+    _, example, with_a_file = examples("README.md")
     scope: dict = {}
     exec(example.replace('weights="DEFAULT"', "weights=None"), scope)
     op, x0 = scope["op"], scope["x0"]
     assert scope["row"].shape == x0.shape and scope["column"].shape == (1, 1000)
     error = (op.filter(x0) + scope["r"] - scope["y0"]).norm() / scope["y0"].norm()
     assert error < 1e-5
-    assert scope["triplets"].S.shape == (4,)
+    assert scope["triplets"].S.shape == (4,) and scope["attribution"].shape == x0.shape
     exec(with_a_file, scope)
     assert torch.equal(scope["saved"].filter(x0), op.filter(x0))
 

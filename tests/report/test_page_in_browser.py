@@ -1,5 +1,7 @@
 """The tour's page in headless Chromium: complete, silent, offline, and as wide as its window."""
 
+import re
+
 import pytest
 from browser import needs_browser
 from classifiers import classifier
@@ -48,6 +50,17 @@ def test_the_page_is_whole_silent_offline_and_fits(name, width, browser, pages):
     assert browser("innerWidth") == width and browser.overflowing() == []
     page = "document.documentElement"
     assert browser(f"{page}.scrollWidth") == browser(f"{page}.clientWidth")
+
+
+def test_dark_where_that_is_asked_for(browser, pages):
+    colours = []
+    for dark in (False, True):
+        browser.look(pages["awkward"].as_uri(), 900, dark)
+        style = "getComputedStyle(document.body)"
+        pair = [browser(f"{style}.{name}") for name in ("backgroundColor", "color")]
+        colours.append([sum(map(int, re.findall(r"\d+", colour)[:3])) for colour in pair])
+    (ground, ink), (dark_ground, dark_ink) = colours
+    assert ground > 700 > 200 > ink and dark_ground < 200 < 600 < dark_ink
 
 
 def test_names_are_text(browser, pages):

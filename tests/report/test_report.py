@@ -15,6 +15,8 @@ import linscope_cuda as ls
 from linscope_cuda import report
 from linscope_cuda.report import pictures, writing
 from linscope_cuda.report.captions import rgb
+from linscope_cuda.report.digits import percent
+from linscope_cuda.report.html import PAPER
 from linscope_cuda.study.close_up import column_field, detailed_pixel, row_field, triplet_windows
 from linscope_cuda.study.tour import TOP
 from linscope_cuda.zoo import Network
@@ -177,7 +179,7 @@ def test_what_is_out_of_range_is_refused(image, options, message):
 
 
 def test_networks_that_a_page_cannot_show_are_refused(image):
-    features = nn.Sequential(nn.Conv2d(3, 5, 3))
+    features = nn.Sequential(nn.Conv2d(3, 5, 3), nn.Flatten(2))
     few = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, 2))
     dead = nn.Sequential(nn.Conv2d(3, 3, 1, bias=False))
     nn.init.zeros_(dead[0].weight)  # pyright: ignore[reportArgumentType]
@@ -369,6 +371,8 @@ def test_the_page_needs_nothing_else(shown):
     assert page.addresses
     decoded = set()
     for address in page.addresses:
+        if address == PAPER:  # a link, which nothing is fetched from
+            continue
         assert address.startswith("data:image/png;base64,")
         data = base64.b64decode(address.partition(",")[2], validate=True)
         pixels_of(data)
@@ -390,6 +394,22 @@ def test_every_picture_has_a_text_alternative(shown):
     assert all(page.alt)
 
 
+def test_alternatives_say_what_is_seen_and_captions_what_it_means(galleries):
+    for gallery in galleries.values():
+        captions = {picture.caption for picture in gallery}
+        alternatives = [picture.alternative for picture in gallery]
+        assert not captions & set(alternatives) and all(alternatives)
+        named = [p.alternative for p in gallery if p.name.startswith("triplet-")]
+        assert len(set(named)) == len(named)
+
+
+def test_an_alternative_names_the_largest_weight(tours, galleries):
+    row = tours["images"].row.values.double().mean(0)
+    (said,) = (p.alternative for p in galleries["images"] if p.name == "row")
+    i, j = divmod(int(row.argmax()), row.shape[1])
+    assert f"at row {i}, column {j}" in said
+
+
 def test_a_class_name_reaches_captions_escaped(image):
     network = classifier()
     named = dataclasses.replace(network, classes=[HOSTILE] * 12)
@@ -408,7 +428,7 @@ def test_an_output_without_a_name_has_its_number(image):
 
 def test_the_page_states_the_tour_s_numbers(shown):
     tour, _, _, page = shown
-    assert f"{100 * tour.residual_share:.1f}\u00a0%" in page.text
+    assert percent(tour.residual_share).replace(" ", "\u00a0") in page.text
     assert f"{tour.passes}, of them {tour.svd.passes} for the SVD" in page.text
     mantissa = f"{tour.relative_error:.1e}".split("e")[0]
     assert f"{mantissa}\u00a0\u00d7\u00a010" in page.text

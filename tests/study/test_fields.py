@@ -124,7 +124,8 @@ def test_all_of_the_energy_ends_where_the_field_does():
     ("options", "message"),
     [
         ({"pixel": (6, 0)}, "pixel 6,0 lies outside the 6 x 5 input"),
-        ({"pixel": (0, -1)}, "outside"),
+        ({"pixel": (0, -6)}, "pixel 0,-6 lies outside the 6 x 5 input"),
+        ({"channels": [-4]}, "list of 0 ... 2"),
         ({"pixel": (12, 0), "at": "output"}, "outside the 12 x 15 output"),
         ({"at": "middle"}, 'at wants "input" or "output", was given \'middle\''),
         ({"channels": "all"}, 'channels wants "sum", "each"'),
@@ -161,3 +162,16 @@ def test_a_network_tells_its_theoretical_field():
         ls.fields(ls.MatrixOperator(torch.eye(9), (1, 3, 3), (1, 3, 3)), (1, 1)).receptive.support
         is None
     )
+
+
+@pytest.mark.parametrize("at", ["input", "output"])
+def test_negative_pixels_and_channels_count_from_the_end(at, op):
+    shape = op.input_shape if at == "input" else op.output_shape
+    pixel = shape[1] - 2, shape[2] - 1
+    want, got = ls.fields(op, pixel, at, [1]), ls.fields(op, (-2, -1), at, [-1])
+    for end in ("receptive", "projective"):
+        one, other = getattr(want, end), getattr(got, end)
+        assert one.pixel == other.pixel and one.centre == other.centre
+    torch.testing.assert_close(got.projective.values, want.projective.values)
+    output_pixel = got.receptive.pixel
+    torch.testing.assert_close(got.receptive.values, op.rows([(2, *output_pixel)]))

@@ -237,7 +237,7 @@ def test_no_outputs():
 
 
 @pytest.mark.parametrize(
-    ("outputs", "error"), [([4], ValueError), ([-1], ValueError), (3, TypeError), ((0,), TypeError)]
+    ("outputs", "error"), [([4], ValueError), ([-5], ValueError), (3, TypeError), ((0,), TypeError)]
 )
 def test_wrong_outputs_are_refused(outputs, error):
     with pytest.raises(error, match="ledger"):

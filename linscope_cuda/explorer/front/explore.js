@@ -3,7 +3,7 @@
 // It asks questions and shows answers. A question and an answer are each a header of JSON's types
 // and arrays as they lie in memory (message.py says how). A transport has ask(header, arrays, told),
 // which promises an answer, or null where a newer question of the same kind overtook it, and
-// stop(kind). The address (what follows # on the page) says all that is seen.
+// stop(kind). Its address (what follows # on the page) says all that is seen.
 
 // ---------------------------------------------------------------- messages
 
@@ -93,24 +93,33 @@ export function socketTransport(url) {
     };
   };
   self.ready = new Promise((resolve) => (opened = resolve));
-  self.address = {
-    get: () => location.hash.slice(1),
-    set: (text) => history.replaceState(null, "", "#" + text),
-    link: () => location.href,
-  };
+  self.address = pageAddress;
   connect();
   return self;
 }
 
-// A notebook's kernel, asked through anywidget's model.
+// What follows # in the window's address.
+const pageAddress = {
+  get: () => location.hash.slice(1),
+  set: (text) => history.replaceState(null, "", "#" + text),
+  link: () => location.href,
+  changed: (told) => window.addEventListener("hashchange", told),
+};
+
+// A notebook's kernel, asked through anywidget's model, which several views may share: answers
+// come to all of them, each with the name of the view that asked.
 function commTransport(model) {
+  const view = Math.random().toString(36).slice(2);
   const self = correspondence((bytes) => {
-    model.send({}, undefined, [bytes.buffer]);
+    model.send({ view }, undefined, [bytes.buffer]);
     return true;
   });
-  model.on("msg:custom", (_, buffers) => {
-    const view = buffers[0];
-    const bytes = new Uint8Array(view.buffer, view.byteOffset, view.byteLength);
+  const listeners = [];
+  const on = (event, heard) => (model.on(event, heard), listeners.push([event, heard]));
+  on("msg:custom", (content, buffers) => {
+    if (content.view !== view) return;
+    const [part] = buffers;
+    const bytes = new Uint8Array(part.buffer, part.byteOffset, part.byteLength);
     self.receive(bytes.slice().buffer);
   });
   self.ready = Promise.resolve();
@@ -118,6 +127,12 @@ function commTransport(model) {
     get: () => model.get("address"),
     set: (text) => (model.set("address", text), model.save_changes()),
     link: () => model.get("address"),
+    changed: (told) => on("change:address", told),
+  };
+  self.close = () => {
+    for (const [event, heard] of listeners) model.off(event, heard);
+    self.forget();
+    model.send({ view, closed: true });
   };
   return self;
 }
@@ -128,7 +143,6 @@ export function bundledTransport(bundle) {
   const { q, scale, corner, offset } = { ...arrays };
   const [C, H, W] = header.opened.output_shape;
   const [c, h, w] = header.opened.input_shape;
-  const size = header.sides;
 
   const row = ([i, j], channel) => {
     const p = i * W + j;
@@ -204,12 +218,7 @@ export function bundledTransport(bundle) {
     ready: Promise.resolve(),
     ask: async (asked) => (answers[asked.kind] ?? none)(asked),
     stop() {},
-    address: {
-      get: () => location.hash.slice(1),
-      set: (text) => history.replaceState(null, "", "#" + text),
-      link: () => location.href,
-    },
-    size,
+    address: pageAddress,
   };
 }
 
@@ -332,6 +341,7 @@ class Panel {
       const pin = event.key === "Enter" || event.key === " ";
       if (!step && !pin) return;
       event.preventDefault();
+      event.stopPropagation();  // a notebook has its own use for these keys
       const [i, j] = this.place.map((p, d) => p + (step ? step[d] : 0));
       this.place = [Math.min(Math.max(i, 0), this.rows - 1), Math.min(Math.max(j, 0), this.columns - 1)];
       touched(event, this.place, pin ? "pin" : "move");
@@ -445,6 +455,10 @@ function addressOf(state) {
 
 // ---------------------------------------------------------------- panes
 
+// The pixel at the same place of a picture of another shape, (channels, rows, columns).
+const moved = (pixel, from, to) => pixel.map((p, d) =>
+  Math.min(Math.max(Math.floor(((p + 0.5) * to[d + 1]) / from[d + 1]), 0), to[d + 1] - 1));
+
 // What an output's pixel uses and an input's affects, of one network: the photo, the answer, the
 // field close up, and its readings.
 class FieldPane {
@@ -453,7 +467,7 @@ class FieldPane {
     const facts = opened.header;
     this.photos = { input: photoOf(opened.arrays.input), output: photoOf(opened.arrays.output) };
     const touched = (at) => (event, own, how) => {
-      const pixel = this.moved(at, own, this.opened, explorer.opened);
+      const pixel = moved(own, facts[`${at}_shape`], explorer.opened.header[`${at}_shape`]);
       explorer.touch(at, pixel, event.timeStamp);
       if (how === "pin") explorer.pin(at, pixel);
     };
@@ -465,14 +479,8 @@ class FieldPane {
     this.numbers = h("dl", { class: "readings" });
     this.element = h("section", { class: "pane", "aria-label": facts.system },
       lane || explorer.state.view === "compare" ? h("h3", {}, `${facts.system}, ${facts.policy}`) : null,
-      h("div", { class: "panels" }, this.panels.input.element, this.panels.output.element,
+      h("div", { class: "panels three" }, this.panels.input.element, this.panels.output.element,
         this.close.element, h("div", { class: "beneath" }, this.bar.element, this.numbers)));
-  }
-
-  // The pixel at the same place of the picture, of one network's and of another's.
-  moved(at, pixel, from, to) {
-    const [ours, theirs] = [from, to].map((opened) => opened.header[`${at}_shape`]);
-    return pixel.map((p, d) => Math.floor(((p + 0.5) * theirs[d + 1]) / ours[d + 1]));
   }
 
   // The question about a pixel of the first network, as it is put to this one.
@@ -481,8 +489,7 @@ class FieldPane {
     const { channel } = this.explorer.state;
     return {
       subject: this.subject, at,
-      pixel: this.moved(at, pixel, this.explorer.opened, this.opened)
-        .map((p, d) => Math.min(Math.max(p, 0), shape[d + 1] - 1)),
+      pixel: moved(pixel, this.explorer.opened.header[`${at}_shape`], shape),
       channel: channel === "" ? null : Math.min(Number(channel), shape[0] - 1),
     };
   }
@@ -532,10 +539,15 @@ class FieldPane {
       ["largest coefficient", digits(values.largest)],
       ...(header.rounding === undefined ? [] : [["rounded to 8 bits, off by at most", digits(header.rounding, 2)]]),
     ]);
+    if (!this.lane) {
+      this.explorer.tell("field", `${probed} row ${row}, column ${column}: ${percent(header.share)} of the energy within `
+        + `${pixels(header.radius)}, largest coefficient ${digits(values.largest)}`);
+    }
   }
 }
 
-// What adds to a score of a classifier: over the picture, and layer by layer.
+// What adds to a score of a classifier, over the picture and layer by layer, and what a pixel adds
+// to all scores.
 class LabelPane {
   constructor(explorer, lane, opened, subject) {
     Object.assign(this, { explorer, lane, opened, subject });
@@ -544,20 +556,24 @@ class LabelPane {
     this.order = [...opened.arrays.scores.data.keys()]
       .sort((a, b) => opened.arrays.scores.data[b] - opened.arrays.scores.data[a]);
     this.panel = new Panel("", "the picture, arrow keys read its pixels", facts.input_shape.slice(1),
-      (_, pixel) => this.read(pixel));
+      (event, own) => explorer.touch("input",
+        moved(own, facts.input_shape, explorer.opened.header.input_shape), event.timeStamp));
     this.bar = colourBar();
     this.numbers = h("dl", { class: "readings" });
     this.list = h("ul", { class: "labels", "aria-label": "labels, best scores first" });
     this.search = h("input", { type: "search", placeholder: "search a label", "aria-label": "search a label",
       oninput: () => this.fill() });
-    this.legend = h("ul", { class: "legend" });
+    this.legend = h("ul", { class: "legend", "aria-label": "colours of the labels, and their share of the votes" });
     this.entries = h("ul", { class: "entries", "aria-label": "what each layer adds to the score" });
     this.total = h("p", { class: "note" });
+    this.pointed = h("h4", {});
+    this.column = h("ul", { class: "entries", "aria-label": "scores that the pixel raises and lowers most" });
     this.element = h("section", { class: "pane", "aria-label": facts.system },
       lane || explorer.state.view === "compare" ? h("h3", {}, `${facts.system}, ${facts.policy}`) : null,
       h("div", { class: "panels" },
         h("div", { class: "column" }, this.panel.element, this.bar.element, this.legend, this.numbers),
-        h("div", { class: "column" }, h("h4", {}, "Labels, best scores first"), this.search, this.list),
+        h("div", { class: "column" }, h("h4", {}, "Labels, best scores first"), this.search, this.list,
+          this.pointed, this.column),
         h("div", { class: "column" }, h("h4", {}, "The score, layer by layer"), this.total, this.entries)));
     this.panel.show([[this.photo, 0, 0]]);
     this.fill();
@@ -571,7 +587,7 @@ class LabelPane {
   fill() {
     const { labels } = this.opened.header;
     const wanted = this.search.value.toLowerCase();
-    const found = this.order.filter((k) => labels[k].toLowerCase().includes(wanted)).slice(0, 12);
+    const found = this.order.filter((k) => labels[k].toLowerCase().includes(wanted)).slice(0, 8);
     this.list.replaceChildren(...found.map((k) => h("li", {},
       h("button", {
         type: "button", "data-label": String(k), "aria-pressed": String(k === this.label),
@@ -590,7 +606,23 @@ class LabelPane {
     this.over(label ?? this.label, asked);
   }
 
+  // The pixel that is pointed at, which the address has as one of the first network's pictures.
+  get pixel() {
+    const { state: { at, pixel }, opened } = this.explorer;
+    return moved(pair(pixel), opened.header[`${at}_shape`], this.opened.header.input_shape);
+  }
+
+  // Scores and layers are asked about anew where another label or way to show it is meant, the
+  // pixel where another one is.
   async look(asked) {
+    const { label, show, part, candidates, shown, scale, channel, pixel } = this.explorer.state;
+    const changed = (key, ...values) => this[key] !== (this[key] = values.join());
+    const scores = changed("asked", label, show, part, candidates, shown, scale);
+    await Promise.all([scores && this.scores(asked),
+      changed("askedPixel", pixel, channel) && this.read(scores ? null : asked)]);
+  }
+
+  async scores(asked) {
     this.previewed = undefined;
     for (const button of this.list.querySelectorAll("button")) {
       button.setAttribute("aria-pressed", String(Number(button.dataset.label) === this.label));
@@ -614,14 +646,35 @@ class LabelPane {
     this.bar.set(scale);
     this.scale = header.scale;
     this.legend.replaceChildren();
-    this.read(this.panel.place);
+    this.value();
+    explorer.tell("label", this.panel.caption.textContent);
     explorer.shown(lane ? "label2" : "label", answer, asked);
   }
 
-  read([i, j]) {
+  value() {
     if (!this.values) return;
-    readings(this.numbers, [["pixel", `row ${i}, column ${j}`],
+    const [i, j] = this.pixel;
+    readings(this.numbers, [["row, column", `${i}, ${j}`],
       ["value there", digits(this.values.values[i * this.values.width + j])]]);
+  }
+
+  async read(asked) {
+    const { explorer, subject, lane, pixel, opened: { header: facts } } = this;
+    const { channel } = explorer.state;
+    this.panel.place = pixel;  // where keys go on from
+    this.value();
+    const probed = channel === "" ? null : Math.min(Number(channel), facts.input_shape[0] - 1);
+    const answer = await explorer.ask("column", { subject, pixel, channel: probed }, lane);
+    if (!answer || !this.element.isConnected) return;
+    const [i, j] = answer.header.pixel;
+    const { data } = answer.arrays.values;
+    this.pointed.textContent = `What the pixel in row ${i}, column ${j} adds for each unit: its column of F`;
+    extremes(this.column, data, facts.labels);
+    if (asked && !lane) {
+      const most = [...data.keys()].reduce((best, k) => (Math.abs(data[k]) > Math.abs(data[best]) ? k : best), 0);
+      explorer.tell("pixel", `row ${i}, column ${j} moves \u201c${facts.labels[most]}\u201d most, by ${digits(data[most])}`);
+    }
+    explorer.shown(lane ? "column2" : "column", answer, asked);
   }
 
   async votes(candidates, asked) {
@@ -642,7 +695,7 @@ class LabelPane {
     this.legend.replaceChildren(...header.popular.map(({ label, name, votes }) => {
       const swatch = h("i", { "aria-hidden": "true" });
       swatch.style.background = `rgb(${colours.get(label) ?? OTHERS})`;
-      return h("li", {}, swatch, short(name, 22), h("b", {}, percent(votes / header.pixels)));
+      return h("li", {}, swatch, h("span", {}, short(name, 22)), h("b", {}, percent(votes / header.pixels)));
     }));
     this.numbers.replaceChildren();
     explorer.shown(lane ? "votes2" : "votes", answer, asked);
@@ -683,12 +736,14 @@ const SIGNS = "red adds, blue takes away";
 const VIEWS = {
   pixel: ["Pixel", `Point at a pixel of the output to see what it uses of the input, or at one of the input to see `
     + `what it affects, with all decisions of the network as they are for this photo: ${SIGNS}.`],
-  labels: ["Labels", `Point at a label to see which pixels of the photo its score is made of (${SIGNS}), and at the `
-    + "right which layer adds how much."],
+  labels: ["Labels", `Point at a label to see which pixels of the photo, and which layers, its score is made of `
+    + `(${SIGNS}), or at a pixel to see which scores it moves.`],
   compare: ["Compare", "The same question to two networks, or to one network frozen in two ways, on one photo."],
   spectrum: ["Spectrum", "Eigen-inputs are the directions in which the photo moves the output most; the slider walks "
     + "along one of them and shows where the frozen network stops being the real one."],
-  photo: ["Photo", "Choose a network and what it looks at; a file that you drop here stays in this machine's memory."],
+  photo: ["Photo", "Choose a network and what it looks at, and see the two parts of its answer; a file that you drop "
+    + "here stays in this machine's memory.",
+    "The photo that op was frozen for, and the two parts of its answer."],  // where none can be chosen
 };
 
 // ---- pixel, labels, compare: one pane, or two
@@ -725,10 +780,11 @@ async function panesView(explorer, body, both) {
       chooser("among", [10, 100, facts.labels.length].filter((n) => n <= facts.labels.length).map(String),
         state.candidates, (candidates) => explorer.set({ candidates, show: "votes" }, null, true),
         (n) => `${n} labels`));
-  } else {
-    controls.append(chooser("probe", ["", ...facts.channels.output.keys()].map(String), state.channel,
-      (channel) => explorer.set({ channel }), (c) => (c === "" ? "all colours" : facts.channels.output[c])));
+    state.at = "input";  // where alone there are pixels to point at
   }
+  const probed = facts.channels[facts.classifier ? "input" : "output"];
+  controls.append(chooser("probe", ["", ...probed.keys()].map(String), state.channel,
+    (channel) => explorer.set({ channel }), (c) => (c === "" ? "all colours" : probed[c])));
   controls.append(
     chooser("colours shown", colours.map(([value]) => value), state.shown, (shown) => explorer.set({ shown }),
       (value) => names[value]),
@@ -736,10 +792,7 @@ async function panesView(explorer, body, both) {
       h("input", { type: "checkbox", checked: state.scale !== "",
         onchange: (event) => explorer.set({ scale: event.target.checked ? String(panes[0].scale) : "" }) }),
       h("span", {}, "hold the colour scale")));
-  if (state.pixel === "" && facts.pixel) {
-    const scale = facts.output_shape.map((n, d) => n / facts.input_shape[d]);
-    state.pixel = facts.pixel.map((p, d) => Math.floor((p + 0.5) * scale[d + 1])).join(",");
-  }
+  if (state.pixel === "") state.pixel = moved(facts.pixel, facts.input_shape, facts[`${state.at}_shape`]).join(",");
   explorer.panes = panes.filter((pane) => pane instanceof FieldPane);
   explorer.drawPins();
   return { look: (asked) => Promise.all(panes.map((pane) => pane.look(asked))) };
@@ -773,7 +826,7 @@ async function spectrumView(explorer, body) {
   const moved = new Panel("", "the photo, moved", facts.input_shape.slice(1));
   const answers = facts.classifier ? null : ["frozen network", "real network"].map((name) =>
     new Panel("", `what the ${name} answers`, facts.output_shape.slice(1)));
-  const table = h("table", { class: "scores" });
+  const table = h("table", { class: "scores", "aria-label": "the best scores before and after the step" });
   const bars = h("ul", { class: "entries", "aria-label": "entries of the eigen-output" });
   const numbers = h("dl", { class: "readings" });
   const far = h("p", { class: "note", role: "status" });
@@ -782,8 +835,8 @@ async function spectrumView(explorer, body) {
       event.timeStamp) });
   const output = h("output", {});
   place.replaceChildren(
-    h("div", { class: "panels" }, h("div", { class: "column" }, chart.element), v.element,
-      u ? u.element : h("div", { class: "column" }, h("h4", {}, "eigen-output: its largest entries"), bars)),
+    h("div", { class: "panels three" }, h("div", { class: "column" }, chart.element), v.element,
+      u ? u.element : h("div", { class: "column" }, h("h4", {}, "Eigen-output: its largest entries"), bars)),
     h("h3", {}, "Walk along it: x\u2080 + t v"),
     h("div", { class: "controls" }, h("label", { class: "choice wide" }, h("span", {}, "t"), slider, output),
       h("button", { type: "button", onclick: () => askFar() }, "How far does it hold?")),
@@ -822,6 +875,7 @@ async function spectrumView(explorer, body) {
       drawn = i;
       chart.choose(i);
       far.textContent = "";
+      delete explorer.answers.reach;
       const [ofOutput, ofInput] = header.windows[i] ?? [null, null];
       show(v, one(V, i), `Eigen-input v${i + 1}: ${SIGNS}`, ofInput);
       if (u) show(u, one(U, i), `Eigen-output u${i + 1}: the answer to it`, ofOutput);
@@ -843,9 +897,8 @@ async function spectrumView(explorer, body) {
       answers[0].say("The frozen network: y + t \u03c3 u");
       answers[1].say("The real network, which decides anew");
     } else {
-      table.replaceChildren(h("tr", {}, ...["label", "before", "frozen", "real"].map((name) => h("th", {}, name))),
-        ...step.scores.map((row) => h("tr", {}, h("th", {}, short(row.name, 20)),
-          ...["before", "frozen", "real"].map((name) => h("td", {}, digits(row[name], 4))))));
+      scoreTable(table, ["label", "before", "frozen", "real"],
+        step.scores.map((row) => [row.name, row.before, row.frozen, row.real]));
     }
     readings(numbers, [
       ["decisions that have flipped", `${step.flipped.toLocaleString("en")} of ${step.decisions.toLocaleString("en")}`],
@@ -885,11 +938,11 @@ function sigmaChart({ sigma, errors, proven }, choose) {
 function extremes(list, values, labels) {
   const order = [...values.keys()].sort((a, b) => values[b] - values[a]);
   const largest = Math.max(...values.map(Math.abs)) || 1;
-  const some = order.length <= 10 ? order : [...order.slice(0, 5), ...order.slice(-5)];
+  const some = order.length <= 8 ? order : [...order.slice(0, 4), ...order.slice(-4)];
   list.replaceChildren(...some.map((n) => {
     const bar = h("i", { class: values[n] < 0 ? "less" : "more", "aria-hidden": "true" });
     bar.style.width = `${(50 * Math.abs(values[n])) / largest}%`;
-    return h("li", { class: "row" }, h("span", {}, short(labels[n], 24)), h("span", { class: "room" }, bar),
+    return h("li", { class: "row" }, h("span", { title: labels[n] }, short(labels[n], 24)), h("span", { class: "room" }, bar),
       h("b", {}, digits(values[n])));
   }));
 }
@@ -897,11 +950,71 @@ function extremes(list, values, labels) {
 // ---- photo
 
 async function photoView(explorer, body) {
-  const { state, home } = explorer;
+  const { home, opened } = explorer;
+  const parts = opened ? partsOf(explorer) : null;
   if (home.fixed) {
-    body.replaceChildren(h("p", { class: "note" }, home.why ?? "The network and its photo are those of op."));
-    return { look() {} };
+    parts.row.prepend(parts.taken);
+    body.replaceChildren(parts.made);
+  } else {
+    const { choosers, photo } = photoChoice(explorer);
+    body.replaceChildren(...choosers, h("div", { class: "panels three" }, ...photo, parts?.taken ?? ""), parts?.made ?? "");
   }
+  return { look: (asked) => parts?.look(asked) };
+}
+
+// What the network takes of the photo, and what it makes of it: y = F x0 + r.
+function partsOf(explorer) {
+  const { opened: { header: facts, arrays: photos }, state } = explorer;
+  const subject = explorer.subject();
+  const [, height, width] = facts.input_shape;
+  const taken = new Panel(`What the network takes: x\u2080, ${width} \u00d7 ${height} pixels`, "x0, the network's input", [height, width]);
+  taken.show([[photoOf(photos.input), 0, 0]]);
+  const panel = (label) => new Panel("", label, facts.output_shape.slice(1));
+  const panels = facts.classifier ? null
+    : [panel("y, the network's answer"), panel("F x0, the filter's part of it"), panel("r, the residual")];
+  const table = facts.classifier ? h("table", { class: "scores", "aria-label": "the best scores and their two parts" }) : null;
+  const bar = colourBar();
+  const row = h("div", { class: `panels ${panels && explorer.home.fixed ? "four" : "three"}` }, ...(panels
+    ? [panels[0].element, panels[1].element, h("div", { class: "column" }, panels[2].element, bar.element)] : [table]));
+  const made = h("section", {}, h("h3", {}, "What it answers: y = F x\u2080 + r"),
+    h("p", { class: "note" }, "With all its decisions as they are, the network is what its filter F makes of x\u2080, and "
+      + "the residual r, its answer to an input of zeros."), row);
+  const look = async (asked) => {
+    const answer = await explorer.ask("parts", { subject });
+    if (!answer || !made.isConnected) return;
+    const { header, arrays } = answer;
+    if (panels) {
+      const residual = plane(arrays.residual, state.shown);
+      const [y, filtered, rest] = panels;
+      y.show([[photoOf(photos.output), 0, 0]]);
+      y.say("The answer y");
+      filtered.show([[photoOf(arrays.shown), 0, 0]]);
+      filtered.say("The filter\u2019s part F x\u2080, " + (facts.output_shape[0] === facts.input_shape[0]
+        ? "in the colours of y, cut off below black and above white" : "the mean of its channels, from least to most"));
+      rest.show([[signedPicture(residual, residual.largest), 0, 0]]);
+      const colours = state.shown === "mean" ? "mean over colours" : facts.channels.output[state.shown] ?? "last colour";
+      rest.say(`The residual r, ${colours}: ${SIGNS}`);
+      bar.set(residual.largest);
+    } else {
+      scoreTable(table, ["label", "F x\u2080", "r", "y = F x\u2080 + r"],
+        header.best.map((row) => [row.name, row.filtered, row.residual, row.score]));
+    }
+    explorer.shown("parts", answer, asked);
+  };
+  return { taken: taken.element, made, row, look };
+}
+
+// A table of labels and what there is of their scores.
+function scoreTable(table, head, rows) {
+  table.replaceChildren(
+    h("tr", {}, ...head.map((name) => h("th", { scope: "col" }, name))),
+    ...rows.map(([name, ...values]) => h("tr", {}, h("th", { scope: "row" }, short(name, 20)),
+      ...values.map((value) => h("td", {}, digits(value, 4))))));
+}
+
+// Choosers of network and photo, where a file is dropped, and the photo with the part that is cut out.
+function photoChoice(explorer) {
+  const { state, home } = explorer;
   const panel = new Panel("", "the photo; drag a square to cut it out", [1, 1]);
   const chosen = { crop: state.crop ? pair(state.crop) : null, width: 1, height: 1 };
   const file = h("input", { type: "file", accept: "image/*", "aria-label": "a picture file",
@@ -918,21 +1031,19 @@ async function photoView(explorer, body) {
   const size = h("input", { type: "number", min: String(home.sizes[0]), max: String(home.sizes[1]), value: state.size,
     placeholder: "its own", "aria-label": "side of the input in pixels",
     onchange: (event) => explorer.set({ size: event.target.value }, null, true) });
-  body.replaceChildren(
-    h("div", { class: "controls" },
+  const choosers = h("div", { class: "controls" },
       chooser("network", home.networks, state.model, (model) => explorer.set({ model, label: "" }, null, true)),
       chooser("policy", home.policies, state.policy, (policy) => explorer.set({ policy }, null, true)),
       h("label", { class: "choice" }, h("span", {}, "input side"), size),
       chooser("photo", [...new Set([...home.photos, state.photo])], state.photo,
-        (photo) => explorer.set({ photo, crop: "" }, null, true))),
-    zone,
-    h("div", { class: "panels" }, panel.element,
-      h("div", { class: "column" }, h("h4", {}, "Part of the photo"),
-        h("div", { class: "controls" }, ...numbers.map((n, d) => h("label", { class: "choice" },
-          h("span", {}, ["left", "top", "side"][d]), n))),
-        h("p", { class: "note" }, "Drag a square over the photo, or type its corner and side in pixels."),
-        h("button", { type: "button", onclick: () => explorer.set({ crop: "" }, null, true) }, "All of it"),
-        h("p", { class: "note" }, explorer.opened?.header.source ?? ""))));
+        (photo) => explorer.set({ photo, crop: "" }, null, true)));
+  const part = h("div", { class: "column" }, h("h4", {}, "Part of the photo"),
+    h("div", { class: "controls" }, ...numbers.map((n, d) => h("label", { class: "choice" },
+      h("span", {}, ["left", "top", "side"][d]), n))),
+    h("p", { class: "note" }, "Drag a square over the photo, or type its corner and side in pixels."),
+    h("button", { type: "button", onclick: () => explorer.set({ crop: "" }, null, true) }, "All of it"),
+    h("h4", {}, "The network"),
+    h("p", { class: "note" }, explorer.opened?.header.source ?? ""));
 
   const draw = () => {
     const { crop, scale } = chosen;
@@ -992,32 +1103,37 @@ async function photoView(explorer, body) {
     from = null;
     if (chosen.crop?.[2] > 8) cut(chosen.crop);
   });
-  take(await explorer.ask("photo", { photo: state.photo }));
-  return { look() {} };
+  explorer.ask("photo", { photo: state.photo }).then(take);
+  return { choosers: [choosers, zone], photo: [panel.element, part] };
 }
 
 // ---------------------------------------------------------------- the explorer
 
+let shownHere = 0;  // explorers on this page
+
 class Explorer {
   constructor(root, transport) {
-    Object.assign(this, { root, transport, answers: {}, timings: [], pins: [], panes: [] });
+    Object.assign(this, { root, transport, answers: {}, timings: [], pins: [], pinnedAnswers: [], panes: [] });
     this.state = stateOf(transport.address.get());
     this.tabs = h("div", { class: "tabs", role: "tablist", "aria-label": "views", onkeydown: (e) => this.nextTab(e) });
     this.said = h("p", { class: "sentence" });
     this.summary = h("p", { class: "summary" });
     this.error = h("p", { class: "error", role: "alert", hidden: true });
-    this.share = h("progress", { max: 1 });
+    this.share = h("progress", { max: 1, "aria-label": "progress" });
     this.doing = h("span", {});
     this.working = h("p", { class: "working", role: "status", hidden: true }, this.share, this.doing,
       h("button", { type: "button", onclick: () => this.transport.stop(this.kind) }, "Stop"));
-    this.body = h("div", { class: "body", role: "tabpanel", id: "linscope-view" });
+    this.body = h("div", { class: "body", role: "tabpanel", id: `linscope-view-${++shownHere}` });
     this.pinned = h("div", { class: "pins", role: "list", "aria-label": "pinned fields" });
     this.copied = h("span", { class: "copied", role: "status" });
+    this.told = h("p", { class: "told", role: "status" });
+    this.untold = new Map();
     this.lines = h("pre", { tabIndex: 0, "aria-label": "Python lines that make the same" });
     root.classList.add("linscope");
+    root.setAttribute("data-lm-suppress-shortcuts", "");  // Jupyter's, which also want the arrow keys
     root.replaceChildren(
       h("header", {}, h("h1", {}, "linscope explore"), this.summary), this.tabs, this.said, this.error, this.working,
-      this.body,
+      this.body, this.told,
       h("footer", {},
         h("button", { type: "button", "data-save": "png", onclick: () => this.savePicture() }, "Save as PNG"),
         h("button", { type: "button", "data-save": "json", onclick: () => this.saveNumbers() }, "Save as JSON"),
@@ -1037,13 +1153,14 @@ class Explorer {
     this.state.model ||= this.home.networks[0];
     this.state.photo ||= this.home.photos[0];
     this.readPins();
-    window.addEventListener("hashchange", () => this.reload());
+    this.transport.address.changed(() => this.reload());
     await this.open();
   }
 
   async reload() {
     const state = stateOf(this.transport.address.get());
-    if (addressOf(state) === addressOf(this.state)) return;
+    this.written = addressOf(state);
+    if (this.written === addressOf(this.state)) return;
     Object.assign(this.state, state);
     this.readPins();
     this.state.model ||= this.home.networks[0];
@@ -1136,7 +1253,7 @@ class Explorer {
   names() {
     const classifier = this.opened?.header.classifier;
     const first = classifier ? "labels" : "pixel";
-    return this.home.views ?? (this.home.fixed ? [first, "spectrum"] : [first, "compare", "spectrum", "photo"]);
+    return this.home.views ?? (this.home.fixed ? [first, "spectrum", "photo"] : [first, "compare", "spectrum", "photo"]);
   }
 
   drawTabs() {
@@ -1144,10 +1261,12 @@ class Explorer {
     if (!names.includes(this.state.view)) this.state.view = names[0];
     this.tabs.replaceChildren(...names.map((name) => h("button", {
       type: "button", role: "tab", "data-view": name, "aria-selected": String(name === this.state.view),
-      "aria-controls": "linscope-view", tabIndex: name === this.state.view ? 0 : -1,
+      "aria-controls": this.body.id, tabIndex: name === this.state.view ? 0 : -1,
       onclick: () => this.set({ view: name }, null, true),
     }, VIEWS[name][0])));
-    this.said.textContent = VIEWS[this.state.view][1];
+    const [title, sentence, ofFixed] = VIEWS[this.state.view];
+    this.said.textContent = (this.home.fixed && ofFixed) || sentence;
+    this.body.setAttribute("aria-label", title);
   }
 
   nextTab(event) {
@@ -1164,7 +1283,7 @@ class Explorer {
     this.drawTabs();
     const { view } = this.state;
     const mine = (this.shownView = Symbol(view));
-    if (!this.opened && view !== "photo") {
+    if (!this.opened && (view !== "photo" || this.home.fixed)) {
       this.body.replaceChildren(h("p", { class: "note" }, "Nothing is shown: choose another network or photo under Photo."));
       return;
     }
@@ -1188,7 +1307,29 @@ class Explorer {
   // Not at every move of the pointer: browsers refuse an address that changes too often.
   write() {
     clearTimeout(this.writing);
-    this.writing = setTimeout(() => this.transport.address.set(addressOf(this.state)), 250);
+    this.writing = setTimeout(() => {
+      const text = addressOf(this.state);
+      if (text !== this.written) this.transport.address.set((this.written = text));
+    }, 250);
+  }
+
+  // A notebook's cell is cleared.
+  close() {
+    clearTimeout(this.writing);
+    clearTimeout(this.telling);
+    this.transport.close();
+  }
+
+  // Says it to whoever listens to the page, once what is shown stays for a moment: the last sentence
+  // about each thing.
+  tell(what, sentence) {
+    clearTimeout(this.telling);
+    this.untold.delete(what);
+    this.untold.set(what, sentence);
+    this.telling = setTimeout(() => {
+      this.told.textContent = [...this.untold.values()].join("; ");
+      this.untold.clear();
+    }, 400);
   }
 
   touch(at, pixel, asked) {
@@ -1210,11 +1351,13 @@ class Explorer {
     this.state.pins = this.pins.map(({ at, pixel }) => [at, ...pixel].join(",")).join(";");
     this.write();
     const mine = (this.drawing = Symbol("pins"));
+    const shown = (this.pinnedAnswers = []);
     this.pinned.replaceChildren();
     for (const [pin, pane] of this.pins.flatMap((pin) => this.panes.map((pane) => [pin, pane]))) {
       const answer = await this.ask("field", pane.asked(pin.at, pin.pixel), 2);
       if (this.drawing !== mine) return;
       if (!answer) continue;
+      shown.push(answer);
       const { header, arrays } = answer;
       const [, [top, bottom], [left, right]] = header.box;
       const [y, x, height, width] = header.window
@@ -1239,7 +1382,7 @@ class Explorer {
   // What was drawn, its lines of Python, and how long it took from the pointer to the picture.
   shown(name, answer, asked = null) {
     this.answers[name] = answer;
-    this.lines.textContent = answer.header.python ?? this.lines.textContent;
+    this.lines.textContent = this.python();
     if (!asked) return;
     requestAnimationFrame(() => setTimeout(() => {
       this.timings.push(performance.now() - asked);
@@ -1249,42 +1392,36 @@ class Explorer {
 
   // ---- export
 
+  // The lines that make all that is shown, those of a second network after those of the first; what
+  // was said already is not said again.
+  python() {
+    const said = Object.entries(this.answers).filter(([, { header }]) => header.python);
+    const of = (second) => {
+      const lines = said.filter(([name]) => name.endsWith("2") === second)
+        .flatMap(([, { header }]) => header.python.split("\n"));
+      return lines.filter((line, n) => !line || lines.indexOf(line) === n).join("\n").replace(/\n{3,}/g, "\n\n");
+    };
+    return [of(false), of(true)].filter(Boolean).join("\n# the second one\n");
+  }
+
   savePicture() {
-    const figures = [...this.body.querySelectorAll("figure.panel")].filter((f) => f.offsetParent);
-    const [side, gap, head] = [360, 16, 56];
-    const columns = Math.min(figures.length, 3);
-    const rows = Math.ceil(figures.length / columns);
-    const cell = side + 44;
-    const canvas = h("canvas", { width: gap + columns * (side + gap), height: head + rows * cell + gap });
-    const to = canvas.getContext("2d");
-    to.fillStyle = "#fff";
-    to.fillRect(0, 0, canvas.width, canvas.height);
-    to.fillStyle = "#1f2328";
-    to.font = "14px sans-serif";
-    to.fillText(this.summary.textContent, gap, 30, canvas.width - 2 * gap);
-    to.font = "12px sans-serif";
-    to.imageSmoothingEnabled = false;
-    figures.forEach((figure, n) => {
-      const image = figure.querySelector("canvas");
-      const [x, y] = [gap + (n % columns) * (side + gap), head + Math.floor(n / columns) * cell];
-      const scale = Math.min(side / image.width, side / image.height);
-      to.drawImage(image, x, y, image.width * scale, image.height * scale);
-      to.fillText(figure.querySelector("figcaption").textContent, x, y + side + 18, side);
-    });
-    canvas.toBlob((blob) => this.save(blob, "png"));
+    drawn(this.body, this.summary.textContent).toBlob((blob) => this.save(blob, "png"));
   }
 
   saveNumbers() {
     const plain = ({ header, arrays }) => ({ ...header,
       arrays: Object.fromEntries(Object.entries(arrays).map(([name, { shape, data }]) => [name, { shape, data: [...data] }])) });
     const shown = Object.fromEntries(Object.entries(this.answers).map(([name, answer]) => [name, plain(answer)]));
-    const text = JSON.stringify({ address: addressOf(this.state), shown });
+    const pinned = this.panes.length ? this.pinnedAnswers.map(plain) : [];
+    const text = JSON.stringify({ address: addressOf(this.state), shown, pinned, python: this.python() });
     this.save(new Blob([text], { type: "application/json" }), "json");
   }
 
   save(blob, end) {
-    const link = h("a", { href: URL.createObjectURL(blob), download: `linscope-${this.state.view}.${end}` });
+    const link = h("a", { href: URL.createObjectURL(blob), download: `linscope-${this.state.view}.${end}`, hidden: true });
+    this.root.append(link);  // where whoever watches for clicks sees it, too
     link.click();
+    link.remove();
     setTimeout(() => URL.revokeObjectURL(link.href), 1000);
   }
 
@@ -1300,6 +1437,125 @@ class Explorer {
   }
 }
 
+// What a view shows as one picture: panels with their captions, colour bars, lists of names and numbers.
+const DRAWN = ["figure.panel", ".bar", ".sigmas, .readings, .legend, .labels, .entries, .scores", ".pins figure"];
+const [SIDE, GAP, LINE] = [360, 18, 18];
+
+function drawn(body, title) {
+  const rank = (element) => DRAWN.findLastIndex((selector) => element.matches(selector));
+  const width = GAP + 3 * (SIDE + GAP);
+  const canvas = h("canvas", { width, height: 1 });
+  const to = canvas.getContext("2d");
+  const groups = [[]];  // each heading begins one
+  for (const element of body.querySelectorAll(["h3", ...DRAWN].join())) {
+    if (!element.checkVisibility() || element.matches("figure + .bar")) continue;
+    if (element.tagName === "H3") groups.push([element]);
+    else groups.at(-1).push(element);
+  }
+  const strokes = [];
+  let low = [52, 52, 52];  // where each of three columns goes on
+  for (const group of groups) {
+    low = low.map(() => Math.max(...low));
+    for (const element of group.sort((a, b) => rank(a) - rank(b))) {
+      if (element.tagName === "H3") {
+        const y = low[0] + 22;
+        strokes.push(() => write(to, element.textContent, GAP, y, width - 2 * GAP, "bold 15px"));
+        low = low.map((top) => top + 34);
+        continue;
+      }
+      const column = low.indexOf(Math.min(...low));
+      const [height, draw] = blockOf(to, element);
+      const [x, y] = [GAP + column * (SIDE + GAP), low[column]];
+      strokes.push(() => draw(x, y));
+      low[column] += height + GAP;
+    }
+  }
+  canvas.height = Math.ceil(Math.max(...low));
+  to.fillStyle = "#fff";
+  to.fillRect(0, 0, canvas.width, canvas.height);
+  to.fillStyle = "#1f2328";
+  to.imageSmoothingEnabled = false;
+  write(to, title, GAP, 30, width - 2 * GAP, "15px");
+  for (const stroke of strokes) stroke();
+  return canvas;
+}
+
+// The height of an element's picture, and what draws it at a place.
+function blockOf(to, element) {
+  if (element.matches(".bar")) {
+    const [least, ramp, most] = element.children;
+    return [LINE, (x, y) => {
+      to.drawImage(ramp, x + 60, y + 2, SIDE - 120, 12);
+      write(to, least.textContent, x, y + 13, 56);
+      write(to, most.textContent, x + SIDE - 54, y + 13, 54);
+    }];
+  }
+  if (element.matches("figure")) {
+    const image = element.querySelector("canvas");
+    const scale = Math.min(SIDE / image.width, SIDE / image.height);
+    const caption = wrapped(to, element.querySelector("figcaption").textContent, SIDE);
+    const [wide, high] = [image.width * scale, image.height * scale];
+    const under = high + caption.length * LINE;
+    const bar = element.nextElementSibling;
+    const [more, draw] = bar?.matches(".bar") && bar.checkVisibility() ? blockOf(to, bar) : [0, () => {}];
+    return [under + (more && more + GAP / 2), (x, y) => {
+      to.drawImage(image, x, y, wide, high);
+      caption.forEach((text, n) => write(to, text, x, y + high + (n + 1) * LINE, SIDE));
+      draw(x, y + under + GAP / 2);
+    }];
+  }
+  const rows = rowsOf(element).filter((row) => row.length).slice(0, 40);
+  if (!rows.length) return [0, () => {}];
+  const title = element.getAttribute("aria-label");
+  const head = title ? LINE + 2 : 0;
+  const swatches = element.matches(".legend") ? [...element.querySelectorAll("i")] : [];
+  to.font = FONT;
+  const widths = (rows[0] ?? []).map((_, c) => Math.max(...rows.map((row) => to.measureText(row[c] ?? "").width)) + 12);
+  return [head + rows.length * LINE, (x, y) => {
+    if (title) write(to, title, x, y + LINE - 5, SIDE, "bold 13px");
+    rows.forEach((row, n) => {
+      const at = y + head + (n + 1) * LINE - 5;
+      let right = x + SIDE;
+      for (let c = row.length - 1; c > 0; c--) write(to, row[c], (right -= widths[c]), at, widths[c]);
+      const left = x + (swatches[n] ? LINE : 0);
+      write(to, row[0], left, at, right - left - 8);
+      if (!swatches[n]) return;
+      const ink = to.fillStyle;
+      to.fillStyle = getComputedStyle(swatches[n]).backgroundColor;
+      to.fillRect(x, at - 10, 12, 12);
+      to.fillStyle = ink;
+    });
+  }];
+}
+
+const FONT = "13px system-ui, sans-serif";
+
+function write(to, text, x, y, most, size = "") {
+  to.font = size ? FONT.replace("13px", size) : FONT;
+  to.fillText(text, x, y, most);
+}
+
+function wrapped(to, text, most) {
+  to.font = FONT;
+  const lines = [""];
+  for (const word of text.split(" ")) {
+    const longer = `${lines.at(-1)} ${word}`.trim();
+    if (to.measureText(longer).width > most && lines.at(-1)) lines.push(word);
+    else lines[lines.length - 1] = longer;
+  }
+  return lines;
+}
+
+// A list as names and numbers.
+function rowsOf(element) {
+  if (element.matches(".sigmas")) {
+    return [...element.querySelectorAll("button")].map((b) => b.title.split(" = "));
+  }
+  const rows = element.matches(".scores") ? [...element.rows] : [...element.children];
+  return rows.map((row) => (row.querySelector("button") ?? row)).map((row) =>
+    [...row.children].map((cell) => cell.textContent).filter(Boolean));
+}
+
 // ---------------------------------------------------------------- homes
 
 export function explore(root, transport) {
@@ -1313,7 +1569,8 @@ export default {
   render({ model, el }) {
     const root = h("div");
     el.append(root);
-    explore(root, commTransport(model));
+    const explorer = explore(root, commTransport(model));
+    return () => explorer.close();
   },
 };
 

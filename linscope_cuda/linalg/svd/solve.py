@@ -11,8 +11,8 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
-from tqdm.auto import tqdm
 
+from ...progress import bar
 from ..operator import MatrixFreeOperator
 from ..probes import seeded
 from . import checkpoint as files
@@ -38,7 +38,8 @@ class SVD:
 
     `U` (k, *output_shape) and `V` (k, *input_shape), `S`, `errors` and `angles` (k,): in the
     operator's dtype, or float32 where that is float16 or bfloat16. The largest entry of each v is
-    positive. An interrupted run has the triplets that were done, maybe none.
+    positive. Where `interrupted`, these are the triplets that were done, maybe none, of the
+    `asked` for.
     `errors` are on |S - true|, with rounding as the dtype and the operator's own products show it.
     Where `proven` (k,) they are bounds: within errors[i] of S[i] lies a singular value of F (zero
     counted as one where F is not square), which follows from the residuals (|F v - S u|^2 +
@@ -66,6 +67,8 @@ class SVD:
     sequential: int
     converged: bool
     proven: Tensor
+    asked: int
+    interrupted: bool
     certain: bool = False
 
     @property
@@ -84,8 +87,9 @@ class SVD:
             f"{i:3}  {sigma:.7g} +- {error:.1g}, {'bound' if proven else 'estimate'}"
             for i, (sigma, error, proven) in enumerate(each, 1)
         ]
-        end = "" if self.converged else ", not converged"
-        return "\n".join([*lines, f"{len(lines)} triplets, {self.passes} passes{end}"])
+        count = f"stopped: {len(lines)} of {self.asked}" if self.interrupted else len(lines)
+        end = "" if self.converged or self.interrupted else ", not converged"
+        return "\n".join([*lines, f"{count} triplets, {self.passes} passes{end}"])
 
 
 @torch.no_grad()
@@ -139,9 +143,10 @@ def svd(
     Products run in the operator's dtype, all else in float64. `max_passes` (None: 10,000 per
     triplet) bounds the passes: it ends the first two early, "paper" not before one iteration per
     triplet, with converged False, and refuses "paper-literal". `generator` None is a fixed seed;
-    one on the CPU gives the same starts on every device. A bar shows triplets and error where it
-    takes more than two seconds (`progress` True: at once, False: never); `callback` gets a `Step`
-    after each iteration. KeyboardInterrupt returns the triplets that are done.
+    one on the CPU gives the same starts on every device. A bar shows triplets and error after two
+    seconds, on a terminal or in a notebook (`progress` True: at once and anywhere, False: never);
+    `callback` gets a `Step` after each iteration. KeyboardInterrupt returns the triplets that are
+    done, `interrupted`.
     Raises TypeError if op is no operator, and ValueError for an unknown method, which other than
     "largest", k outside 1 ... min(N, n), tol or angle <= 0, momentum < 0, steps or block < 1,
     options without use, too small max_passes, a checkpoint of another call or damaged, before any
@@ -184,14 +189,14 @@ def svd(
         )
     if path is not None:
         files.require_writable(path)
-    with tqdm(unit=" passes", delay=0 if progress else 2, disable=progress is False) as bar:
+    with bar(progress, unit=" passes") as shown:
         problem = Problem(
             op,
             k,
             tol,
             _PASSES * k if max_passes is None else max_passes,
             seeded(generator),
-            bar,
+            shown,
             callback,
             momentum,
             steps,
@@ -238,6 +243,8 @@ def _finish(problem: Problem, found: Found, interrupted: bool) -> SVD:
         sequential=problem.sequential,
         converged=not interrupted and bool((errors <= problem.tol * scale).all()),
         proven=(torch.ones_like(S, dtype=torch.bool) if proven is None else proven).to(op.device),
+        asked=problem.k,
+        interrupted=interrupted,
         certain=certain,
     )
 

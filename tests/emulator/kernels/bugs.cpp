@@ -16,7 +16,7 @@ void run(Arguments& a) {
   const float* x = a.buffer();
   float* out = a.buffer();
   const size_t shared = bugs::kThreads * sizeof(float);
-  linscope::launch(kernel, bugs::kBlocks, bugs::kThreads, shared, nullptr, x, out);
+  linscope::launch(kernel, bugs::kBlocks, bugs::kThreads, shared, emulator::kStream, x, out);
 }
 
 #define BUG(name) const Launcher name(#name, run<bugs::name<false>, bugs::name<true>>)
@@ -39,12 +39,18 @@ BUG(blocks_write_the_same);
 BUG(write_to_an_input);
 BUG(too_much_shared_memory);
 
+const Launcher another_stream("another_stream", [](Arguments& a) {
+  const cudaStream_t stream = a.integer() ? emulator::kStream : nullptr;
+  const float* x = a.buffer();
+  linscope::launch(bugs::copy, bugs::kBlocks, bugs::kThreads, 0, stream, x, a.buffer());
+});
+
 const Launcher lost_update("lost_update", [](Arguments& a) {
   const Kernel kernel = a.integer() ? bugs::lost_update<true> : bugs::lost_update<false>;
   const float* x = a.buffer();
   float* out = a.buffer();
-  linscope::launch(bugs::zero, bugs::kBlocks, bugs::kThreads, 0, nullptr, out);
-  linscope::launch(kernel, bugs::kBlocks, bugs::kThreads, 0, nullptr, x, out);
+  linscope::launch(bugs::zero, bugs::kBlocks, bugs::kThreads, 0, emulator::kStream, out);
+  linscope::launch(kernel, bugs::kBlocks, bugs::kThreads, 0, emulator::kStream, x, out);
 });
 
 }  // namespace

@@ -18,8 +18,9 @@ const Launcher gate_scope("gate_scope", [](Arguments& a) {
     const BatchShape shape = batch_shape(a);
     const T* x = a.buffer();
     T *y = a.buffer(), *gate = a.buffer();
-    dispatch_gate(a.integer(),
-                  [&]<typename Gate>() { launch_gate_scope<Gate>(shape, x, y, gate, nullptr); });
+    dispatch_gate(a.integer(), [&]<typename Gate>() {
+      launch_gate_scope<Gate>(shape, x, y, gate, emulator::kStream);
+    });
   });
 });
 
@@ -28,7 +29,7 @@ const Launcher gate_frozen("gate_frozen", [](Arguments& a) {
     const BatchShape shape = batch_shape(a);
     const T *x = a.buffer(), *gate = a.buffer();
     T* y = a.buffer();
-    launch_gate_frozen(shape, x, gate, a.real(), y, nullptr);
+    launch_gate_frozen(shape, x, gate, a.real(), y, emulator::kStream);
   });
 });
 
@@ -38,7 +39,7 @@ const Launcher gate_scope_backward("gate_scope_backward", [](Arguments& a) {
     const T *grad_y = a.buffer(), *x = a.buffer();
     T* grad_x = a.buffer();
     dispatch_gate(a.integer(), [&]<typename Gate>() {
-      launch_gate_scope_backward<Gate>(shape, grad_y, x, grad_x, nullptr);
+      launch_gate_scope_backward<Gate>(shape, grad_y, x, grad_x, emulator::kStream);
     });
   });
 });

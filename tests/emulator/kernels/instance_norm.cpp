@@ -23,7 +23,7 @@ const Launcher instance_norm_scope("instance_norm_scope", [](Arguments& a) {
     wide_t<T>*mean = a.buffer(), *rstd = a.buffer();
     wide_t<T>* workspace = a.buffer();
     launch_instance_norm_scope(shape, x, weight, bias, a.real(), y, mean, rstd, workspace,
-                               a.integer(), nullptr);
+                               a.integer(), emulator::kStream);
   });
 });
 
@@ -33,7 +33,7 @@ const Launcher instance_norm_frozen("instance_norm_frozen", [](Arguments& a) {
     const T* x = a.buffer();
     const wide_t<T>*mean = a.buffer(), *scale = a.buffer(), *shift = a.buffer();
     T* y = a.buffer();
-    launch_instance_norm_frozen(shape, x, mean, scale, shift, y, nullptr);
+    launch_instance_norm_frozen(shape, x, mean, scale, shift, y, emulator::kStream);
   });
 });
 
@@ -46,7 +46,7 @@ const Launcher instance_norm_scope_backward("instance_norm_scope_backward", [](A
     wide_t<T>*sum_g = a.buffer(), *sum_gx = a.buffer();
     wide_t<T>* workspace = a.buffer();
     launch_instance_norm_scope_backward(shape, grad_y, x, mean, rstd, weight, grad_x, sum_g, sum_gx,
-                                        workspace, nullptr);
+                                        workspace, emulator::kStream);
   });
 });
 

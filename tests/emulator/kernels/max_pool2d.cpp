@@ -41,7 +41,7 @@ const Launcher max_pool2d_scope("max_pool2d_scope", [](Arguments& a) {
       const T* x = a.buffer();
       T* y = a.buffer();
       code_t* decision = a.buffer();
-      launch_max_pool2d_scope(shape, x, y, decision, nullptr);
+      launch_max_pool2d_scope(shape, x, y, decision, emulator::kStream);
     });
   });
 });
@@ -53,7 +53,7 @@ const Launcher max_pool2d_frozen("max_pool2d_frozen", [](Arguments& a) {
       const T* x = a.buffer();
       const code_t* decision = a.buffer();
       T* y = a.buffer();
-      launch_max_pool2d_frozen(shape, x, decision, y, nullptr);
+      launch_max_pool2d_frozen(shape, x, decision, y, emulator::kStream);
     });
   });
 });
@@ -65,7 +65,7 @@ const Launcher max_pool2d_frozen_transpose("max_pool2d_frozen_transpose", [](Arg
       const T* u = a.buffer();
       const code_t* decision = a.buffer();
       T* x = a.buffer();
-      launch_max_pool2d_frozen_transpose(shape, u, decision, x, nullptr);
+      launch_max_pool2d_frozen_transpose(shape, u, decision, x, emulator::kStream);
     });
   });
 });

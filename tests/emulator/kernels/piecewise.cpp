@@ -19,7 +19,7 @@ void scope(Arguments& a, const Unit& unit) {
   const T* x = a.buffer();
   T* y = a.buffer();
   uint8_t* decision = a.buffer();
-  launch_piecewise_scope(unit, shape, x, y, decision, nullptr);
+  launch_piecewise_scope(unit, shape, x, y, decision, emulator::kStream);
 }
 
 template <typename Unit, typename T>
@@ -28,7 +28,7 @@ void frozen(Arguments& a, const Unit& unit) {
   const T* x = a.buffer();
   const uint8_t* decision = a.buffer();
   T* y = a.buffer();
-  launch_piecewise_frozen(unit, shape, x, decision, y, nullptr);
+  launch_piecewise_frozen(unit, shape, x, decision, y, emulator::kStream);
 }
 
 template <typename Unit, typename T>
@@ -36,7 +36,7 @@ void frozen_in_place(Arguments& a, const Unit& unit) {
   const PackedShape shape = packed_shape(a, Unit::bits);
   T* x = a.buffer();
   const uint8_t* decision = a.buffer();
-  launch_piecewise_frozen(unit, shape, static_cast<const T*>(x), decision, x, nullptr);
+  launch_piecewise_frozen(unit, shape, static_cast<const T*>(x), decision, x, emulator::kStream);
 }
 
 template <typename T>
