@@ -16,6 +16,7 @@ SLOW = {
     *("test_cli", "test_cli_fields", "test_cli_refusals", "test_cli_stopped", "test_tape_trust"),
     *("test_tape_folder", "test_explore_in_browser", "test_explore_in_notebook"),
     *("test_explore_without_server", "test_explore_accessible", "test_explore_exports"),
+    *("test_region", "test_walks", "test_cli_region"),
     *("test_derivatives", "test_ops", "test_program_file", "test_boxed_steps", "test_sharded"),
     "test_release",
 }

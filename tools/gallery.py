@@ -96,6 +96,18 @@ GALLERY = {
         "linscope sweep --model upconv7_photo --size 32 --no-values",
         {"rows-upconv7.png": "rows.png"},
     ),
+    "region": Entry(
+        "linscope region",
+        {"region-pixelshuffle4.png": "region.png"},
+    ),
+    "region-classifier": Entry(
+        "linscope region --model squeezenet1_1",
+        {"region-squeezenet.png": "region.png"},
+    ),
+    "region-measured": Entry(
+        "linscope region --model cyclegan_vintage --policy taylor",
+        {"region-cyclegan.png": "region.png"},
+    ),
 }
 
 

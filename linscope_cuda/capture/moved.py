@@ -118,12 +118,12 @@ class Along(Replay):
 
     def fused(self, rule: Fused, *args: Any, **kwargs: Any) -> Any:
         with DisableTorchFunction():
-            entry, y = self.position, super().fused(rule, *args, **kwargs)
-            decision: Decision = self.tape.entries[entry].on(args[0].device)
+            # Looked at first: what is a number may have no derivative to go along with.
+            decision: Decision = self.tape.entries[self.position].on(args[0].device)
             choice, chosen = rule.choice(decision, *args, **kwargs) or (None, None)
             if decision:
-                self._look(entry, choice, chosen, args[:1])
-            return y
+                self._look(self.position, choice, chosen, args[:1])
+            return super().fused(rule, *args, **kwargs)
 
     def _look(self, number: int, choice: Choice | None, chosen: Any, args: tuple) -> None:
         entry = self.tape.entries[number]

@@ -80,7 +80,8 @@ def _run(request: Request) -> None:
         found = walks(system, ways, args.points, args.most, progress)
         progress(0.97, "drawing")
         numbers = _numbers(request, system, found)
-        title = f"{system.name} on {request.input_name}: how far the frozen network holds"
+        policy = "" if args.policy == "paper" else f", {args.policy}"
+        title = f"{system.name}{policy} on {request.input_name}: how far the frozen network holds"
         drawn = {"region.png": walk_sheet(found, title, _note(found))}
     drawn["region.json"] = (json.dumps(numbers, indent=2) + "\n").encode()
     publish(request.out, drawn)
@@ -175,14 +176,14 @@ def _outline(numbers: dict[str, Any], picture: Path) -> str:
 def _first(walk: dict[str, Any]) -> str:
     if walk["first"] is None:
         low, high = walk["seen"]
-        return f"{_number(low)} ... {_number(high)}"
+        return f"{low:.3g} ... {_number(high)}"
     first = walk["first"]
     more = f" +- {_number(first['deviation'])}" if walk["steps"] > 1 else ""
     return f"{_number(first['mean'])}{more}"
 
 
 def _number(value: float | None) -> str:
-    return "never" if value is None else f"{value:.3g}"
+    return "never" if value is None else f"{value:.3g}" if value else "at once"
 
 
 def _at_one(walk: dict[str, Any]) -> str:

@@ -19,6 +19,9 @@ _COLOURS = (BLUE, RED, "#7b8a3a", "#8f5aa8", "#c98a1b", "#3f8f8a")
 _WIDTH, _LEFT, _RIGHT, _CURVES = 8.2, 0.75, 0.2, 2.2  # inches
 _ROW, _LEAST_MAP, _NAMES, _GAP, _BAR = 0.135, 0.6, 1.65, 0.22, 0.95
 _MOST_ROWS = 64
+_RAISED = str.maketrans(
+    "0123456789", "\u2070\u00b9\u00b2\u00b3\u2074\u2075\u2076\u2077\u2078\u2079"
+)
 
 
 def walk_sheet(found: Sequence[Walk], title: str, note: str) -> bytes:
@@ -134,12 +137,20 @@ def _logarithmic(axes: Axes, found: Sequence[Walk], labels: int = 6) -> None:
     axes.set_xscale("log")
     axes.set_xlim(ts[0].item() / 1.3, ts[-1].item() * 1.3)
     axes.xaxis.set_major_locator(LogLocator(numticks=labels))
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: _number(value)))
     axes.xaxis.set_minor_formatter(NullFormatter())
 
 
 def _percent(value: float, _: int) -> str:
-    return f"{100 * value:g} %"
+    return f"{_number(100 * value)} %"
+
+
+def _number(value: float) -> str:
+    """Small powers of ten by their exponent, without the mathtext that is off here."""
+    exponent = round(math.log10(value)) if value > 0 else 0
+    if exponent > -3:
+        return f"{value:g}"
+    return "10\u207b" + str(-exponent).translate(_RAISED)
 
 
 def _short(name: str) -> str:

@@ -29,7 +29,7 @@ from .system import System
 from .tour import SEED, Progress, accuracy
 
 UNITS = 3  # that are named on either side
-_LEAST = 1e-4  # grey levels at which curves begin where no flip is known
+_LEAST = 1e-5  # grey levels at which curves begin where no flip is known
 
 
 @dataclass(frozen=True, eq=False)
@@ -182,14 +182,16 @@ class Walk:
 
     def reaches(self, relative: float) -> float:
         """The t at which the mean relative error reaches that, between those that were tried as a
-        straight line of logarithms; inf if it does not.
+        straight line of logarithms; 0 if it is that large at the first, inf if it never is.
         """
         ts, mean = self.drifts[0].ts, self.relative.mean(0)
         above = (mean >= relative).nonzero().flatten().tolist()
         if not above:
             return math.inf
         at = above[0]
-        if not at or not mean[at - 1] > 0:
+        if not at:
+            return 0.0
+        if not mean[at - 1] > 0:
             return ts[at].item()
         (a, b), (t, u) = mean[at - 1 : at + 1].log().tolist(), ts[at - 1 : at + 1].log().tolist()
         return math.exp(t + (math.log(relative) - a) / (b - a) * (u - t))

@@ -367,6 +367,8 @@ def test_numbers_make_it_measured():
     found = ls.region(op, d)
     assert not found.exact and "instance_norm in norm" in found.reason, seed
     assert "measured" in str(found)
+    # What is expanded under "taylor" has no derivative to go along with, and is no less a number.
+    assert ls.region(ls.LinearInterpreter(model, x0, "taylor"), d).reason == found.reason
     for sign, t, units in ((1, found.high, found.ahead), (-1, -found.low, found.behind)):
         assert t == pytest.approx(by_bisection(model, x0, sign * d), rel=1 / 128), seed
         assert t < sign * units[0].t <= t * 1.01 and units[0].function == "relu"
