@@ -15,6 +15,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from ..files import digest
 from ..rules.linear import writes_in_place
+from .forward import dual_level
 from .inputs import Inputs
 from .interception import Interception
 from .sharded import gathered
@@ -125,7 +126,7 @@ class Network:
         NotImplementedError for a function that has no forward derivative.
         """
         # The other kernels for attention have none.
-        with sdpa_kernel(SDPBackend.MATH), forward_ad.dual_level():
+        with sdpa_kernel(SDPBackend.MATH), dual_level():
             y = self.plain(forward_ad.make_dual(x, v), stop)
             pushed = forward_ad.unpack_dual(y).tangent
             return torch.zeros_like(y) if pushed is None else pushed.clone()

@@ -18,6 +18,7 @@ from ..rules import Choice, Fused
 from ..rules.choices import Moving
 from ..rules.entry import Decision
 from ..rules.policy import Policy
+from .forward import dual_level
 from .replay import Replay
 from .tape import Tape
 
@@ -104,7 +105,7 @@ class Along(Replay):
         self.decisions = 0
 
     def run(self, forward, x):
-        with forward_ad.dual_level():
+        with dual_level():
             y = super().run(forward, forward_ad.make_dual(x, self.direction))
             return forward_ad.unpack_dual(y).primal
 

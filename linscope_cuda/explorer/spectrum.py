@@ -22,6 +22,7 @@ from .message import Message
 from .pixels import as_photo
 
 _DEPARTED = 0.1  # of the change that the frozen network predicts
+_ROUNDINGS = 16  # of the output, which near x0 are more than that
 _MOST_SCORES = 5
 
 
@@ -168,10 +169,12 @@ def reach(asked: Asked, library: Library) -> Message:
         told(1.0)
         return flips(op, op.x0 + t * v)
 
+    rounding = _ROUNDINGS * torch.finfo(op.dtype).eps * norm(op.output)
+
     def close(t: float) -> bool:
+        least = _DEPARTED * t * sigma.item() + rounding
         return all(
-            norm(seen(s * t).output - op.output - s * t * sigma * u) <= _DEPARTED * t * sigma.item()
-            for s in (1, -1)
+            norm(seen(s * t).output - op.output - s * t * sigma * u) <= least for s in (1, -1)
         )
 
     told(0.0)
@@ -185,7 +188,8 @@ def reach(asked: Asked, library: Library) -> Message:
         f"v, u, gain, most = found.V[{i}], found.U[{i}], found.S[{i}], {most!r}\n"
         "first = min(ls.region(op, v, 1, most=most).radius, most)\n"
         "def off(t): return (flips(op, op.x0 + t * v).output - op.output - t * gain * u).norm()\n"
-        f"def near(t): return max(off(t), off(-t)) <= {_DEPARTED} * t * gain\n"
+        f"rounding = {_ROUNDINGS} * torch.finfo(op.dtype).eps * op.output.norm()\n"
+        f"def near(t): return max(off(t), off(-t)) <= {_DEPARTED} * t * gain + rounding\n"
         "close = radius(near, most, 6)\n",
     }
     return Message(header)

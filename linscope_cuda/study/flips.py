@@ -71,10 +71,12 @@ def bracket(holds: Callable[[float], bool], most: float, digits: int = 8) -> tup
             low = start
             break
         high = start
+    if not low:
+        return low, high
     while _STEP * low < high and holds(_STEP * low):
         low *= _STEP
-    high = min(_STEP * low, high) if low else high
-    while low and high > low * (1 + 2**-digits):
+    high = min(_STEP * low, high)
+    while high > low * (1 + 2**-digits):
         middle = math.sqrt(low * high)
         low, high = (middle, high) if holds(middle) else (low, middle)
     return low, high

@@ -2,6 +2,7 @@
 
 import math
 import random
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
@@ -346,6 +347,14 @@ def test_inputs_of_several_samples_and_in_half_precision():
     assert narrow == pytest.approx(wide, rel=1, abs=0.1)
 
 
+def test_threads_take_turns():
+    model, x0, d, _ = made(Branches)
+    op = ls.LinearInterpreter(model, x0)
+    want = ls.region(op, d)
+    with ThreadPoolExecutor(4) as pool:
+        assert list(pool.map(lambda _: ls.region(op, d), range(16))) == [want] * 16
+
+
 # ---- Measured regions ----
 
 
@@ -408,7 +417,7 @@ def test_the_bracket():
         low, high = bracket(lambda t, edge=edge: t < edge, 1.0, 10)
         assert low < edge <= high <= low * (1 + 2**-10)
     assert bracket(lambda t: True, 2.0) == (2.0, math.inf)
-    assert bracket(lambda t: False, 1.0)[0] == 0
+    assert bracket(lambda t: t == 0, 1.0)[0] == bracket(lambda t: False, 1.0)[0] == 0
 
 
 # ---- Drift ----
