@@ -77,8 +77,8 @@ def compiled(what: str) -> list[Stage]:
     folder = "tests/operators/"
     return [
         Stage("plain", (f"{folder}test_refusals.py", f"{folder}test_pool_decisions.py")),
-        Stage("plain", (f"{folder}test_ops.py", "-k", what)),
         Stage("plain", (f"{folder}test_layouts.py", f"{folder}test_gates.py", "-k", what)),
+        Stage("plain", (f"{folder}test_ops.py", "-k", what)),
         Stage("sanitized", (f"{folder}test_fuzz.py",)),
     ]
 

@@ -134,5 +134,5 @@ def test_a_second_interpreter_in_a_folder_leaves_the_first_alone(tmp_path):
 
 def test_a_file_is_no_folder(tmp_path):
     (tmp_path / "file").touch()
-    with pytest.raises(ValueError, match="given a file"):
+    with pytest.raises(ValueError, match="is a file"):
         ls.LinearInterpreter(build(Image), example(Image), storage=tmp_path / "file")

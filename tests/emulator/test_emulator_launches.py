@@ -93,6 +93,26 @@ def test_each_buffer_may_lie_at_any_address(dtype: torch.dtype, channels_last: b
                 close(got, want, (name, buffer))
 
 
+@formats
+@pytest.mark.parametrize("size", [2, 3])
+def test_windows_that_differ_from_a_usual_one_in_a_single_number(
+    channels_last: bool, size: int
+) -> None:
+    operators = Operators(emulator("fast"))
+    x = normal(2, 4, 9, 11, channels_last=channels_last).float()
+    for number in range(6):
+        sides = [size, size, 2, 2, 1, 1]
+        sides[number] += 1
+        window = sides[:2], sides[2:4], [0, 0], sides[4:]
+        got = operators.max_pool2d_scope(x, 1, *window, False)
+        y, winners = reference.max_pool2d_scope(x, 1, *window, False)
+        assert torch.equal(got[0], y) and torch.equal(got[1], winners), window
+        assert torch.equal(operators.max_pool2d_frozen(x, winners, *window), y), window
+        back = operators.max_pool2d_frozen_transpose(y, winners, [9, 11], *window)
+        want = reference.max_pool2d_frozen_transpose(y, winners, [9, 11], *window)
+        close(back, want, window)
+
+
 @pytest.mark.parametrize("build_name", ["fast", "trace"])
 @formats
 @pytest.mark.parametrize("blocks", [1, 2, 3])

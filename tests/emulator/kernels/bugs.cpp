@@ -42,7 +42,8 @@ BUG(too_much_shared_memory);
 const Launcher another_stream("another_stream", [](Arguments& a) {
   const cudaStream_t stream = a.integer() ? emulator::kStream : nullptr;
   const float* x = a.buffer();
-  linscope::launch(bugs::copy, bugs::kBlocks, bugs::kThreads, 0, stream, x, a.buffer());
+  float* out = a.buffer();
+  linscope::launch(bugs::copy, bugs::kBlocks, bugs::kThreads, 0, stream, x, out);
 });
 
 const Launcher lost_update("lost_update", [](Arguments& a) {
