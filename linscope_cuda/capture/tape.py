@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from ..display import Tabular
 from ..files import write_document
 from ..rules.entry import Decision
 from ..rules.policy import Policy
@@ -52,7 +53,7 @@ class Entry:
         return f"{self.function} in {self.module} on {self.sample_shape}"
 
 
-class Tape:
+class Tape(Tabular):
     """Decisions in the order of the network's calls; `print(tape)` is a table, `nbytes` their
     memory.
 
@@ -116,10 +117,18 @@ class Tape:
     def __iter__(self) -> Iterator[Entry]:
         return iter(self.entries)
 
-    def __repr__(self) -> str:
+    def __str__(self) -> str:
         lines = [f"{'function':44} {'module':36} {'sample':>16} {'bytes':>12}"]
         for e in self.entries:
             shape = "x".join(map(str, e.sample_shape))
             lines.append(f"{e.function:44} {e.module:36} {shape:>16} {e.nbytes:12,}")
         lines.append(f"{len(self)} decisions, {self.nbytes:,} bytes")
         return "\n".join(lines)
+
+    def _columns(self) -> dict[str, list[Any]]:
+        return {
+            "function": [e.function for e in self],
+            "module": [e.module for e in self],
+            "sample": [tuple(e.sample_shape) for e in self],
+            "bytes": [e.nbytes for e in self],
+        }

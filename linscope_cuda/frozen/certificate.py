@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
+from ..display import Tabular
 from ..linalg.probes import gaussian, seeded
 from ..rules import UnscopedOperation
 
@@ -21,8 +22,8 @@ class CertificateError(RuntimeError):
     """A network's filter and residual are not what they should be; the message names the call."""
 
 
-@dataclass(frozen=True)
-class Certificate:
+@dataclass(frozen=True, repr=False)
+class Certificate(Tabular):
     """What was measured: `errors` by name, relative, against `tolerance`; `ok` if all are within.
 
     `limits` are the tolerances of errors that have one of their own. `blamed` is the first call at
@@ -59,6 +60,15 @@ class Certificate:
         lines.append(f"    {'tolerance':{wide}}  {self.tolerance:.1e}")
         lines += [f"first departs at {self.blamed}"] if self.blamed else []
         return "\n".join([*lines, self.refused] if self.refused else lines)
+
+    def _columns(self) -> dict[str, list[Any]]:
+        limits = [self.limit(name) for name in self.errors]
+        return {
+            "check": list(self.errors),
+            "error": list(self.errors.values()),
+            "tolerance": limits,
+            "ok": [e <= limit for e, limit in zip(self.errors.values(), limits, strict=True)],
+        }
 
 
 def tolerance(dtype: torch.dtype) -> float:

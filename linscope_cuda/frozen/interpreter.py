@@ -134,6 +134,14 @@ class LinearInterpreter(FrozenNetwork):
     def model(self) -> nn.Module:
         return self.network.model
 
+    def _about(self) -> list[str]:
+        kept = (
+            f"tape of {len(self.tape)} decisions, {self.tape.nbytes:,} bytes"
+            if self.storage != "none"
+            else "nothing kept: x0 runs in each product"
+        )
+        return [f"y = F x + r of {type(self.model).__name__}; {kept}", *super()._about()]
+
     def plain(self, stop: int | None = None) -> Tensor:
         """The model's own output for x0, run plainly: (1, *output_shape); or, flattened, the result
         of its call of number `stop`.

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from ..capture.model import precision
 from ..capture.transparent import normal_mode
+from ..display import Drawn
 from ..linalg.operator import MatrixFreeOperator
 from ..linalg.probes import flat_indices
 from ..program import Program
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
 
 
-class FrozenNetwork(MatrixFreeOperator):
+class FrozenNetwork(Drawn, MatrixFreeOperator):
     """A network's filter F and residual r, wherever their products come from."""
 
     storage = "tape"
@@ -36,6 +37,13 @@ class FrozenNetwork(MatrixFreeOperator):
         self.source, self.policy, self.max_bytes = source, policy, max_bytes
         self.x0, self.output = source.x0, source.output
         super().__init__(self.x0.shape[1:], self.output.shape[1:], self.x0.dtype, self.x0.device)
+
+    def __str__(self) -> str:
+        return "\n".join([MatrixFreeOperator.__repr__(self), *self._about()])
+
+    def _about(self) -> list[str]:
+        """What else there is to say, without a pass."""
+        return [f"{self.policy!r}, {self.passes:,} passes so far"]
 
     def __call__(self, x: Tensor) -> Tensor:
         """F x + r: (K, *input_shape) -> (K, *output_shape)."""

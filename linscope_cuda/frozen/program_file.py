@@ -67,8 +67,8 @@ class FrozenProgram(FrozenNetwork):
         """F as a local part and one of low rank, as `LinearInterpreter.split` does."""
         return parts(self)
 
-    def __repr__(self) -> str:
-        return f"{super().__repr__()[:-1]}, {self.model} from {self.path})"
+    def _about(self) -> list[str]:
+        return [f"y = F x + r of {self.model} from {self.path}", *super()._about()]
 
 
 def save(op: FrozenNetwork, model: str, path: str | os.PathLike) -> None:

@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.export import ExportedProgram
 from torch.fx import GraphModule
 
+from ..display import Tabular
 from .batched import batched
 from .faster import CudaGraph, Run, compiled
 from .folded import folded
@@ -21,11 +22,11 @@ from .live import Live
 from .memory import peak_bytes
 from .packed import packed
 from .simplified import simplified
-from .table import table
+from .table import columns, table
 from .transposed import transposed
 
 
-class Program:
+class Program(Tabular):
     """y = program(x), a straight line of torch functions, for batches of any size; `print` shows it
     as a table.
 
@@ -131,8 +132,11 @@ class Program:
         """The most bytes that a run for one sample holds at a time."""
         return peak_bytes(self._one)
 
-    def __repr__(self) -> str:
+    def __str__(self) -> str:
         return table(self.line)
+
+    def _columns(self) -> dict[str, list[Any]]:
+        return columns(self.line)
 
 
 def _by_itself(line: Line) -> Run:

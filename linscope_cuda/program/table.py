@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from torch import Tensor
 
 from .line import Line
@@ -16,11 +18,21 @@ def table(line: Line) -> str:
     """A row for each step: its value, function and shape, what it is a function of, whether it adds
     a c of its own, and the network's call that it belongs to.
     """
-    live = Live(line)
-    rows = [_HEADER, *((*_row(s), _adds(s, live), s.label) for s in line.steps)]
+    rows = [_HEADER, *_rows(line)]
     wide = [max(len(row[i]) for row in rows) for i in range(len(_HEADER))]
     lines = ["  ".join(t.ljust(w) for t, w in zip(row, wide, strict=True)).rstrip() for row in rows]
     return "\n".join([*lines, f"{len(line.steps)} steps from {line.input} to {line.output}"])
+
+
+def columns(line: Line) -> dict[str, list[str]]:
+    """The same, by columns."""
+    cells = list(zip(*_rows(line), strict=True)) or [()] * len(_HEADER)
+    return {name: list(column) for name, column in zip(_HEADER, cells, strict=True)}
+
+
+def _rows(line: Line) -> Iterator[tuple[str, ...]]:
+    live = Live(line)
+    return ((*_row(s), _adds(s, live), s.label) for s in line.steps)
 
 
 def _row(step: Step) -> tuple[str, str, str, str]:

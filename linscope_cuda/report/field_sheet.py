@@ -69,7 +69,7 @@ def _row(system: System, field: Field, named: bool) -> list[Panel]:
             "signed",
             "output per input, mean over colours",
             note=f"the {field.kind} filter" + (", close up" if window else ""),
-            scale=_usual(coefficients),
+            scale=usual_scale(coefficients),
             mark=field.centre,
             circles=circles[:1],
             crop=window,
@@ -102,7 +102,11 @@ def _whole(field: Field) -> tuple[int, int]:
     return min(max(row, 0), height - 1), min(max(column, 0), width - 1)
 
 
-def _usual(values: Tensor) -> float | None:
+def usual_scale(values: Tensor) -> float | None:
+    """The size that all but a thousandth of the values are within; None where that is 0.
+
+    usual_scale(torch.randn(8, 8))
+    """
     sizes = values.abs().flatten().sort().values
     return sizes[int((1 - _SATURATED) * (len(sizes) - 1))].item() or None
 

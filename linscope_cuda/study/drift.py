@@ -4,18 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from ..display import Drawn, Tabular
 from ..frozen.interpreter import LinearInterpreter
 from .euclidean import norm
 from .flips import flips
 from .region import checked_direction
 
 
-@dataclass(frozen=True, eq=False)
-class Drift:
+@dataclass(frozen=True, eq=False, repr=False)
+class Drift(Tabular, Drawn):
     """The network f and its frozen one at x0 + t d, for T values of t.
 
     `error` (T,) is |f(x0 + t d) - F (x0 + t d) - r|, `change` (T,) the size |t F d| of the change
@@ -40,6 +42,28 @@ class Drift:
     def share(self) -> Tensor:
         """The share of all decisions that flipped (T,); nan where all decisions are numbers."""
         return self.flipped.sum(1) / self.decisions.sum()
+
+    def __str__(self) -> str:
+        lines = [f"{'t':>10} {'error':>10} {'of change':>10} {'flipped':>10}"]
+        for t, error, relative, flipped in zip(
+            self.ts.tolist(),
+            self.error.tolist(),
+            self.relative.tolist(),
+            self.flipped.sum(1).tolist(),
+            strict=True,
+        ):
+            lines.append(f"{t:10.4g} {error:10.3g} {100 * relative:8.3g} % {flipped:10,}")
+        return "\n".join([*lines, f"of {int(self.decisions.sum()):,} decisions"])
+
+    def _columns(self) -> dict[str, list[Any]]:
+        return {
+            "t": self.ts.tolist(),
+            "error": self.error.tolist(),
+            "change": self.change.tolist(),
+            "relative": self.relative.tolist(),
+            "flipped": self.flipped.sum(1).tolist(),
+            "share": self.share.tolist(),
+        }
 
 
 @torch.no_grad()

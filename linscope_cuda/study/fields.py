@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..display import Drawn, Tabular
 from ..frozen.network import FrozenNetwork
 from ..linalg.operator import MatrixFreeOperator
 from ..program.local.box import Box
@@ -25,8 +26,8 @@ Channels = str | Sequence[int]
 _NEAR = 1 / 8
 
 
-@dataclass(frozen=True, eq=False)
-class Field:
+@dataclass(frozen=True, eq=False, repr=False)
+class Field(Tabular, Drawn):
     """The rows of F for a pixel of the output, or its columns for one of the input.
 
     `pixel` (row, column) was probed in its own space, and `centre` corresponds to it in the other
@@ -49,13 +50,41 @@ class Field:
     away: Tensor
     support: tuple[tuple[int, int], tuple[int, int]] | None = None
 
+    def __str__(self) -> str:
+        lines = [f"{self.kind} field of pixel {self.pixel}, {tuple(self.values.shape)}"]
+        for radius, away in zip(self.radius.tolist(), self.away.tolist(), strict=True):
+            lines.append(
+                f"  {self.share:.0%} of the energy within {radius:.4g} pixels of the input, "
+                f"{100 * away:.3g} % further than {self.within:g}"
+            )
+        if self.support:
+            rows, columns = (f"{start} ... {end - 1}" for start, end in self.support)
+            lines.append(f"  theoretical field: rows {rows}, columns {columns}")
+        return "\n".join(lines)
 
-@dataclass(frozen=True, eq=False)
-class Fields:
+    def _columns(self) -> dict[str, list[Any]]:
+        return {
+            "kind": [self.kind] * len(self.radius),
+            "pixel": [self.pixel] * len(self.radius),
+            "energy": self.energy.flatten(1).sum(1).tolist(),
+            "radius": self.radius.tolist(),
+            "away": self.away.tolist(),
+        }
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Fields(Tabular, Drawn):
     """What an output pixel uses, `receptive`, and what an input pixel affects, `projective`."""
 
     receptive: Field
     projective: Field
+
+    def __str__(self) -> str:
+        return f"{self.receptive}\n{self.projective}"
+
+    def _columns(self) -> dict[str, list[Any]]:
+        ends = self.receptive._columns(), self.projective._columns()
+        return {name: ends[0][name] + ends[1][name] for name in ends[0]}
 
 
 @torch.no_grad()

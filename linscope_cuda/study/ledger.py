@@ -9,13 +9,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..display import Drawn, Tabular
 from ..frozen.interpreter import LinearInterpreter
 from ..frozen.offsets import Offset, Offsets, batches, contribution, one_hot, require_interpreter
 from ..linalg.probes import flat_indices
 
 
-@dataclass(frozen=True, eq=False)
-class Ledger:
+@dataclass(frozen=True, eq=False, repr=False)
+class Ledger(Tabular, Drawn):
     """Outputs as sums: `input` + `values.sum(0)` is y at the chosen outputs (equation 8).
 
     `names` say which function added, and in which module; `values` (entries, outputs) are what it
@@ -36,6 +37,18 @@ class Ledger:
     def total(self) -> Tensor:
         """y at the chosen outputs, (outputs,)."""
         return self.input + self.residual
+
+    def __str__(self) -> str:
+        wide = max(map(len, ["input", *self.names]))
+        parts = zip(["input", *self.names], [self.input, *self.values], strict=True)
+        lines = [f"{name:{wide}} {_row(values)}" for name, values in parts]
+        return "\n".join([*lines, f"{'total':{wide}} {_row(self.total)}"])
+
+    def _columns(self) -> dict[str, list[Any]]:
+        values = torch.cat([self.input[None], self.values]).T.tolist()
+        return {"entry": ["input", *self.names]} | {
+            f"output {i}": column for i, column in enumerate(values)
+        }
 
 
 def ledger(op: LinearInterpreter, outputs: Iterable[Any]) -> Ledger:
@@ -76,6 +89,14 @@ def ledger(op: LinearInterpreter, outputs: Iterable[Any]) -> Ledger:
         of_input[place], each = offsets.of_each(contributions, one_hot(chosen, op))
         values[:, place].index_add_(0, entry.to(op.device), each.T)
     return Ledger(names, values, of_input)
+
+
+_SHOWN = 6  # outputs
+
+
+def _row(values: Tensor) -> str:
+    more = " ..." if len(values) > _SHOWN else ""
+    return " ".join(f"{value:11.4g}" for value in values[:_SHOWN].tolist()) + more
 
 
 def _inner(q: Tensor, c: Tensor) -> Tensor:

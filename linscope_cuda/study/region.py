@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from ..capture.moved import Along, Flip, Numbers
+from ..display import Tabular
 from ..frozen.interpreter import LinearInterpreter
 from .euclidean import norm
 from .flips import Flips, bracket, flips
@@ -41,8 +42,8 @@ class Unit:
         return f"t = {self.t:.6g}: the {self.kind} of {self.function} in {self.module}{where}"
 
 
-@dataclass(frozen=True)
-class Region:
+@dataclass(frozen=True, repr=False)
+class Region(Tabular):
     """For low < t < high the network at x0 + t d takes every decision as for x0.
 
     `ahead` and `behind` are the units that flip next, for t > 0 and for t < 0, the nearest first:
@@ -73,6 +74,11 @@ class Region:
         how = "exact" if self.exact else f"measured, for {self.reason} is not one of several"
         lines = [f"{self.low:.6g} < t < {self.high:.6g} ({how}), {self.decisions:,} decisions"]
         return "\n".join([*lines, *(f"  {unit}" for unit in (*self.behind[::-1], *self.ahead))])
+
+    def _columns(self) -> dict[str, list[Any]]:
+        units = [*self.behind[::-1], *self.ahead]
+        names = ("t", "kind", "function", "module", "place")
+        return {name: [getattr(unit, name) for unit in units] for name in names}
 
 
 @torch.no_grad()

@@ -7,6 +7,7 @@ store, so that any of them may die and come back.
 
 from __future__ import annotations
 
+import math
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..display import Drawn
 from ..linalg.operator import MatrixFreeOperator
 from ..linalg.probes import gaussian
 from ..progress import bar
@@ -36,8 +38,8 @@ _ANSWERS = 4
 _TIMED = 4  # pixels whose time tells that of all
 
 
-@dataclass(frozen=True, eq=False)
-class Sweep:
+@dataclass(frozen=True, eq=False, repr=False)
+class Sweep(Drawn):
     """What is in a store, maybe unfinished: maps over the I x J probed pixels, nan where not done.
 
     `rows` (I) and `columns` (J) are the probed pixels' places in the output for the kind "rows", in
@@ -71,6 +73,17 @@ class Sweep:
         energy = self.energy.nan_to_num()
         total = energy.sum()
         return ((energy * self.away.nan_to_num()).sum() / total).item()
+
+    def __str__(self) -> str:
+        many = f"{len(self.rows)} x {len(self.columns)}"
+        radius = self.radius[~self.radius.isnan()]
+        middle = radius.median().item() if len(radius) else math.nan
+        done = "" if self.complete else f", {self.done} of {self.blocks} blocks done"
+        return (
+            f"{self.kind} of F of {many} pixels in {self.path}{done}\n"
+            f"median radius of {self.share:.0%} of the energy: {middle:.4g} pixels of the input\n"
+            f"further than {self.within:g} pixels: {100 * self.mass_away:.3g} % of all the energy"
+        )
 
 
 @torch.no_grad()

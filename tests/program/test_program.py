@@ -220,7 +220,7 @@ def test_nothing_is_left_in_a_program_that_is_run_by_many():
 def test_a_table_has_a_row_for_each_step():
     op = small(Spellings)
     for program in (op.program, op.program.linear, op.program.T):
-        header, *rows, total = repr(program).splitlines()
+        header, *rows, total = str(program).splitlines()
         assert header.split() == ["value", "function", "sample", "of", "adds", "call"]
         assert total.startswith(f"{len(program.line.steps)} steps")
         for step, row in zip(program.line.steps, rows, strict=True):
@@ -228,7 +228,7 @@ def test_a_table_has_a_row_for_each_step():
             function = str(step.function).removesuffix(".default")
             assert row.split()[:3] == [str(step.output), function, shape]
             assert row.endswith(step.label) and step.label
-    text = repr(op.program)
+    text = str(op.program)
     assert "conv2d in first" in text and "prelu in slopes" in text
     convolution = next(row for row in text.splitlines() if "conv2d in first" in row)
     assert " c " in convolution and "[8x3x3x3]" in convolution

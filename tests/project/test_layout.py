@@ -15,6 +15,7 @@ ROOT = Path(ls.__file__).parent
 # From the bottom up. Each may use those before it.
 FLOORS = [
     "ctrl_c",
+    "display",
     "progress",
     "files",
     "linalg",
@@ -103,7 +104,7 @@ def test_an_operator_is_named_in_its_specification_its_entry_and_its_public_func
 
 
 # What tables, pictures, pages and commands take, and parts of torch that come when they are used.
-HEAVY = {"PIL", "anywidget", "captum", "h5py", "matplotlib", "pylops", "scipy", "skimage"}
+HEAVY = {"PIL", "anywidget", "captum", "h5py", "matplotlib", "pandas", "pylops", "scipy", "skimage"}
 HEAVY |= {"starlette", "torchvision", "uvicorn", "zarr"}
 HEAVY |= {"torch._dynamo", "torch._inductor", "torch.distributed.tensor"}
 HEAVY |= {f"linscope_cuda.{folder}" for folder in ("cli", "explorer", "report", "zoo")}

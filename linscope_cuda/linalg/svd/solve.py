@@ -8,10 +8,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from operator import index
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from ...display import Drawn, Tabular
 from ...progress import bar
 from ..operator import MatrixFreeOperator
 from ..probes import seeded
@@ -32,8 +34,8 @@ METHODS: dict[str, Callable[[Problem], Found]] = {
 }
 
 
-@dataclass(frozen=True, eq=False)
-class SVD:
+@dataclass(frozen=True, eq=False, repr=False)
+class SVD(Tabular, Drawn):
     """Singular triplets F v = sigma u, F^T u = sigma v, as `svd` returns them.
 
     `U` (k, *output_shape) and `V` (k, *input_shape), `S`, `errors` and `angles` (k,): in the
@@ -90,6 +92,15 @@ class SVD:
         count = f"stopped: {len(lines)} of {self.asked}" if self.interrupted else len(lines)
         end = "" if self.converged or self.interrupted else ", not converged"
         return "\n".join([*lines, f"{count} triplets, {self.passes} passes{end}"])
+
+    def _columns(self) -> dict[str, list[Any]]:
+        return {
+            "sigma": self.S.tolist(),
+            "error": self.errors.tolist(),
+            "proven": self.proven.tolist(),
+            "angle": self.angles.tolist(),
+            "clustered": self.clustered.tolist(),
+        }
 
 
 @torch.no_grad()
