@@ -18,7 +18,7 @@ SLOW = {
     *("test_explore_without_server", "test_explore_accessible", "test_explore_exports"),
     *("test_region", "test_walks", "test_cli_region"),
     *("test_derivatives", "test_ops", "test_program_file", "test_boxed_steps", "test_sharded"),
-    "test_release",
+    *("test_release", "test_tutorials"),
 }
 
 

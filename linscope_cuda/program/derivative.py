@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
+import warnings
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import torch
@@ -12,13 +15,27 @@ from torch._C._functorch import is_functorch_wrapped_tensor
 Tensors = tuple[Tensor, ...]
 
 
+@cache
+def load_forward_derivatives() -> None:
+    """What torch imports for its first one, without the warning that torch.jit's days are over."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)
+        importlib.import_module("torch._decomp.decompositions_for_jvp")
+
+
+def jvp(h: Callable[..., Any], at: Tensors, tangents: Tensors) -> Any:
+    """torch.func.jvp: h(at) and J(at) tangents."""
+    load_forward_derivatives()
+    return torch.func.jvp(h, at, tangents)
+
+
 def push_forward(h: Callable[..., Any], at: Tensors, tangents: Tensors) -> tuple[Any, Any]:
     """h(at) and J(at) tangents; where torch has no forward derivative, by way of two backward ones.
 
     RuntimeError where it has neither.
     """
     try:
-        y, moved, *_ = torch.func.jvp(h, at, tangents)
+        y, moved, *_ = jvp(h, at, tangents)
         return y, moved
     except NotImplementedError:  # what torch raises for want of a formula
         pass

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch._C import DisableTorchFunction
 
+from ..program.derivative import jvp
 from .choices import Beyond, Choice, Compared, Standing
 from .entry import Rule, UnscopedOperation
 from .fused import Clamp
@@ -65,7 +66,7 @@ def _mean_derivative(h: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
     """Of h over [0, x]."""
     total: Any = 0
     for weight, node in zip(_WEIGHTS, _NODES, strict=True):
-        total = total + weight * torch.func.jvp(h, (node * x,), (torch.ones_like(x),))[1]
+        total = total + weight * jvp(h, (node * x,), (torch.ones_like(x),))[1]
     return total
 
 

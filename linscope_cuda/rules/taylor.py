@@ -27,7 +27,7 @@ def push_forward(h: Callable[..., Any], at: Tensors, tangents: Tensors) -> tuple
 def _slope(h: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
     """h'(x) of a function of single values."""
     try:
-        return torch.func.jvp(h, (x,), (torch.ones_like(x),))[1]
+        return derivative.jvp(h, (x,), (torch.ones_like(x),))[1]
     except NotImplementedError:  # no forward derivative
         return _slopes(h, x)
 
