@@ -61,13 +61,14 @@ def emulated(what: str) -> list[Stage]:
     values, folder = "tests/emulator/test_emulator.py", "tests/emulator/"
     launches = f"{folder}test_emulator_launches.py"
     float32 = f"({what}) and not (float64 or float16)"  # nor bfloat16
+    rest = f"(({what}) and fast or address)"
     return [
         Stage("fast float32", (values, "-k", f"{float32} and fast")),
         Stage("fast float32", (launches, "-k", "not (trace or float64 or float16)")),
         Stage("trace float32", (f"{folder}test_emulator_traffic.py", "-k", float32)),
         Stage("asan float32", (values, "-k", f"{float32} and asan")),
         Stage("trace float32", (values, launches, "-k", f"({float32} or blocks) and trace")),
-        Stage("fast", (values, "-k", f"({what}) and fast and not float32")),
+        Stage("fast", (values, launches, "-k", f"{rest} and not float32")),
         Stage("fast", (LARGE,)),
     ]
 
@@ -347,7 +348,7 @@ def run(
             try:
                 for _ in pool.map(one, [m for m in chosen if m.id not in known]):
                     pass
-            except KeyboardInterrupt:
+            except BaseException:
                 pool.shutdown(cancel_futures=True)  # what runs comes to its end
                 raise
 

@@ -31,16 +31,19 @@ def test_one_strange_number(window, channels_last):
     x = torch.randn(4, 2, 6, 7, generator=generator)
     x = here(x).contiguous(memory_format=reference.memory_format(channels_last))
     y, decision = reference.max_pool2d_scope(x, 2, *window, False)
-    taps = window[0][0] * window[0][1]
-    for place in range(decision[0, 0].numel()):
-        for number in (*range(taps), taps, 255):
-            strange = decision.clone()
-            strange[1, 1].view(-1)[place] = number
-            got = NATIVE.max_pool2d_frozen(x, strange, *window)
-            assert torch.equal(got, reference.max_pool2d_frozen(x, strange, *window))
-            back = NATIVE.max_pool2d_frozen_transpose(y, strange, [6, 7], *window)
-            want = reference.max_pool2d_frozen_transpose(y, strange, [6, 7], *window)
-            torch.testing.assert_close(back, want)
+    taps, usual = window[0][0] * window[0][1], [decision]
+    if window[0] == [3, 3]:  # the tap in the middle lies on the image everywhere
+        usual.append(torch.full_like(decision, 4))
+    for around in usual:
+        for place in range(decision[0, 0].numel()):
+            for number in (*range(taps), taps, 255):
+                strange = around.clone()
+                strange[1, 1].view(-1)[place] = number
+                got = NATIVE.max_pool2d_frozen(x, strange, *window)
+                assert torch.equal(got, reference.max_pool2d_frozen(x, strange, *window))
+                back = NATIVE.max_pool2d_frozen_transpose(y, strange, [6, 7], *window)
+                want = reference.max_pool2d_frozen_transpose(y, strange, [6, 7], *window)
+                torch.testing.assert_close(back, want)
 
 
 def test_one_strange_number_in_a_window_of_more_than_256_pixels():

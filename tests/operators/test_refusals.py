@@ -119,6 +119,12 @@ def wrong() -> Iterator[tuple[str, str, Any, str]]:
         yield name, "decision", winners[:, :2], "does not belong"
         yield name, "stride", [1, 2], "does not take an image"
         yield name, "stride", [2, 1], "does not take an image"
+    # Without samples there is nothing to do, but channels are counted in an int.
+    many, few = torch.zeros(1).expand(2, 2**31, 2, 2), torch.zeros(0, 1, 2, 2)
+    yield "max_pool2d_scope", "x", many, "must be (samples, channels, height, width)"
+    for name in ("max_pool2d_frozen", "max_pool2d_frozen_transpose"):
+        none = few.expand(0, 2**31, 2, 2)
+        yield name, BATCH.get(name, "x"), none, "must be (samples, channels, height, width)"
     yield "max_pool2d_frozen_transpose", "size", [6], "size must be (height, width)"
     yield "max_pool2d_frozen_transpose", "size", [8, 4], "does not take an image"
     yield "max_pool2d_frozen_transpose", "size", [6, 6], "does not take an image"
