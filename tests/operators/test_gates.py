@@ -58,7 +58,8 @@ def test_values_and_gates(kind, dtype):
     for got, function in ((y[0], truth.value), (gate[0], truth.gate)):
         error = errors(got, function(x.double()))
         assert error.max() <= 4, worst(x, error)
-    assert torch.equal(y[0].signbit(), truth.value(x).signbit())
+    number = ~x.isnan()  # whose sign says nothing
+    assert torch.equal(y[0].signbit()[number], truth.value(x).signbit()[number])
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=["float32", "float64"])
