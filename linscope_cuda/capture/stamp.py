@@ -10,7 +10,13 @@ from torch import Tensor, nn
 
 
 class StaleTape(RuntimeError):
-    """A model's weights changed after its decisions were recorded; the message names the first."""
+    """A model's weights changed after its decisions were recorded; the message names the first.
+
+    >>> try:
+    ...     op.filter(x0)
+    ... except ls.StaleTape as error:
+    ...     op = ls.LinearInterpreter(model, x0)    # decide anew
+    """
 
 
 class Stamp:

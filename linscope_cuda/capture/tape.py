@@ -27,6 +27,11 @@ KIND = "tape"
 class TapeMismatch(RuntimeError):
     """A replay called other functions than the record: the network branches on its input's values
     or shape.
+
+    >>> try:
+    ...     ls.LinearInterpreter.from_tape(model, "cat.tape")
+    ... except ls.TapeMismatch as error:
+    ...     print(error)
     """
 
 
@@ -109,6 +114,7 @@ class Tape(Tabular):
 
     @property
     def nbytes(self) -> int:
+        """The memory of all decisions, in bytes."""
         return sum(entry.nbytes for entry in self.entries)
 
     def __len__(self) -> int:

@@ -19,7 +19,13 @@ if TYPE_CHECKING:
 
 
 class CertificateError(RuntimeError):
-    """A network's filter and residual are not what they should be; the message names the call."""
+    """A network's filter and residual are not what they should be; the message names the call.
+
+    >>> try:
+    ...     ls.LinearInterpreter(model, x0)
+    ... except ls.CertificateError as error:
+    ...     print(error)
+    """
 
 
 @dataclass(frozen=True, repr=False)
@@ -29,6 +35,9 @@ class Certificate(Tabular):
     `limits` are the tolerances of errors that have one of their own. `blamed` is the first call at
     which the frozen network departs, None where nothing does; `refused` says why there is no F^T,
     where there is none.
+
+    >>> found = op.certify()
+    >>> found.ok, found.errors, found.blamed
     """
 
     errors: dict[str, float]
@@ -39,6 +48,7 @@ class Certificate(Tabular):
 
     @property
     def ok(self) -> bool:
+        """Whether every error is within its tolerance."""
         return self.wrong is None
 
     @property

@@ -132,6 +132,7 @@ class LinearInterpreter(FrozenNetwork):
 
     @property
     def model(self) -> nn.Module:
+        """The model itself, which is not modified."""
         return self.network.model
 
     def _about(self) -> list[str]:

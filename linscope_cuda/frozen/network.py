@@ -104,6 +104,7 @@ class FrozenNetwork(Drawn, MatrixFreeOperator):
 
     @property
     def passes(self) -> int:
+        """Network passes spent so far, in samples: those of products and those of the record."""
         return super().passes + self.source.passes
 
     @property
@@ -201,6 +202,10 @@ class FrozenNetwork(Drawn, MatrixFreeOperator):
 
     @torch.no_grad()
     def todense(self, max_bytes: int = 2**30) -> Tensor:
+        """F as a dense (N, n) tensor, from few passes where fields are small (`tosparse`).
+
+        Raises ValueError, before any work, if it would take more than `max_bytes` bytes.
+        """
         self.require_fits(max_bytes)
         if self.storage != "none" and len(self.input_shape) > 1 and len(self.output_shape) > 1:
             with self.source.recorded().running():

@@ -19,7 +19,10 @@ from .probes import gaussian, seeded
 
 
 class Estimate(NamedTuple):
-    """A number and the standard deviation that its estimate has, as its samples tell."""
+    """A number and the standard deviation that its estimate has, as its samples tell.
+
+    >>> value, error = ls.frobenius(op)
+    """
 
     value: float
     error: float
@@ -35,7 +38,7 @@ def trace(
     a fixed seed. For a network with small fields `op.tosparse().diagonal().sum()` is exact.
     TypeError if op is no operator; ValueError for another output shape and for samples < 4.
 
-        ls.trace(op)    # of a denoiser: its effective number of degrees of freedom
+    >>> ls.trace(op)    # of a denoiser: its effective number of degrees of freedom
     """
     if not isinstance(op, MatrixFreeOperator):
         raise TypeError(f"trace wants a MatrixFreeOperator, was given {type(op).__name__}")
@@ -53,7 +56,7 @@ def frobenius(
 
     Takes `samples` products with F and as many with F^T. Otherwise as `trace`.
 
-        ls.frobenius(op - op.T).value / ls.frobenius(op).value    # how far F is from symmetric
+    >>> ls.frobenius(op - op.T).value / ls.frobenius(op).value    # how far F is from symmetric
     """
     if not isinstance(op, MatrixFreeOperator):
         raise TypeError(f"frobenius wants a MatrixFreeOperator, was given {type(op).__name__}")

@@ -15,7 +15,7 @@ class MatrixOperator(MatrixFreeOperator):
     Takes the matrix's dtype and device. Raises TypeError if it is not a floating tensor, ValueError
     if it is not 2-D or a shape does not multiply to its extent.
 
-        op = MatrixOperator(torch.randn(10, 12), input_shape=(3, 2, 2))
+    >>> op = ls.MatrixOperator(torch.randn(10, 12), input_shape=(3, 2, 2))
     """
 
     def __init__(

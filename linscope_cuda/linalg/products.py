@@ -130,7 +130,7 @@ class Products(ABC):
         `indices` lists flat positions or tuples (c, i, j) of the input, from the end
         where they are negative; one outside: ValueError.
 
-            op.columns([7, (0, 1, 1)])
+        >>> op.columns([7, (0, 1, 1)])
         """
         flat = flat_indices("columns", indices, self.input_shape)
         return self._columns(flat)
@@ -147,7 +147,7 @@ class Products(ABC):
         `indices` lists flat positions or tuples (c, i, j) of the output, from the end
         where they are negative; one outside: ValueError.
 
-            op.rows([281])
+        >>> op.rows([281])
         """
         flat = flat_indices("rows", indices, self.output_shape)
         return self._rows(flat)

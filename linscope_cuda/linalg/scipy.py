@@ -79,7 +79,7 @@ def from_scipy(
     Raises TypeError for anything else, complex ones included, and ValueError for shapes that do not
     multiply to n and N; F^T needs the LinearOperator's rmatvec.
 
-        op = from_scipy(scipy.sparse.random(50, 40, 0.1))
-        svd(op, k=3).S
+    >>> op = ls.from_scipy(scipy.sparse.random(50, 40, 0.1))
+    >>> ls.svd(op, k=3).S
     """
     return ScipyOperator(linear, input_shape, output_shape)

@@ -17,8 +17,9 @@ def to_pylops(op: MatrixFreeOperator) -> LinearOperator:
     and bfloat16 come out as float32. TypeError for what is no MatrixFreeOperator, ImportError
     without PyLops.
 
-        F = ls.to_pylops(op)
-        pylops.optimization.basic.lsqr(F, (F @ x0).ravel(), niter=20)
+    >>> F = ls.to_pylops(op)
+    >>> y = F @ x0.numpy().ravel()
+    >>> pylops.optimization.basic.lsqr(F, y, niter=20)
     """
     if not isinstance(op, MatrixFreeOperator):
         raise TypeError(f"to_pylops wants a MatrixFreeOperator, was given {type(op).__name__}")

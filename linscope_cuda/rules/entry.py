@@ -23,6 +23,11 @@ class UnscopedOperation(NotImplementedError):
     """A network used a function that is neither linear nor has a rule to freeze it by.
 
     `waits`: it does not matter as long as the output does not depend on what the function gave.
+
+    >>> try:
+    ...     ls.LinearInterpreter(model, x0)
+    ... except ls.UnscopedOperation as error:
+    ...     print(error)    # the function, the module, and `ls.register_rule`
     """
 
     def __init__(self, message: str, waits: bool = False):

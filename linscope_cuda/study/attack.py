@@ -24,6 +24,8 @@ class Attack:
     `x` is (1, *input_shape), x0 moved by `epsilon` or less in every entry; `top` are the positions
     of its best scores, at most five, `scores` their values; `ledger` splits two scores, that of
     top[0] and that of the label attacked.
+
+    >>> ls.fgsm(model, x0, [0.01])[1].top[0]    # the best label of the moved x0
     """
 
     epsilon: float

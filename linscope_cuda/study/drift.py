@@ -24,6 +24,9 @@ class Drift(Tabular, Drawn):
     that the frozen network foretells. `flipped` (T, E) are the decisions that f takes otherwise
     than for x0, in each of the E entries of the tape, which `names` names, with `decisions` (E,)
     each: 0 for one whose decision is a number.
+
+    >>> found = ls.drift(op, x1 - op.x0, [0.1, 1])
+    >>> dict(zip(found.names, found.flipped[-1].tolist()))    # which layers decide otherwise at x1
     """
 
     ts: Tensor

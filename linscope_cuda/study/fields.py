@@ -37,6 +37,9 @@ class Field(Tabular, Drawn):
     `within`, which is that of the mass away from the diagonal. Both are nan for a field of zeros.
     `support` is the theoretical field: the rows (start, end) and columns outside of which the steps
     of the network let nothing through; None where the operator cannot tell.
+
+    >>> field = ls.fields(op, (24, 24)).receptive
+    >>> field.values.shape, field.radius, field.support
     """
 
     kind: str  # "receptive" or "projective"
@@ -74,7 +77,11 @@ class Field(Tabular, Drawn):
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Fields(Tabular, Drawn):
-    """What an output pixel uses, `receptive`, and what an input pixel affects, `projective`."""
+    """What an output pixel uses, `receptive`, and what an input pixel affects, `projective`.
+
+    >>> found = ls.fields(op, (24, 24), at="output", channels="each")
+    >>> found.receptive.energy.shape, found.projective.energy.shape
+    """
 
     receptive: Field
     projective: Field

@@ -22,6 +22,9 @@ class Ledger(Tabular, Drawn):
     `names` say which function added, and in which module; `values` (entries, outputs) are what it
     added, in the order of the network's calls; `input` (outputs,) is F x0. float64, on the
     interpreter's device.
+
+    >>> found = ls.ledger(op, [0])
+    >>> found.total - op.output.flatten()[:1]    # 0 but for rounding
     """
 
     names: list[str]

@@ -52,6 +52,9 @@ class Region(Tabular):
     but for rounding. Where not, `reason` is the call whose decision is a number, a mean or a gate,
     which moves from the start, or has no rule for how far it stays: then the bounds were looked for
     by running the network, to a part in 256, and `ls.drift` tells what F x + r is worth.
+
+    >>> found = ls.region(op, x1 - op.x0)
+    >>> found.low, found.high, found.exact
     """
 
     low: float
@@ -63,6 +66,7 @@ class Region(Tabular):
 
     @property
     def exact(self) -> bool:
+        """Whether the bounds are computed, not looked for: `reason` is None."""
         return self.reason is None
 
     @property

@@ -47,6 +47,9 @@ class Sweep(Drawn):
     energy summed over all channels. `origin` (H, W), in the other space: where the energy away from
     the diagonal lies, summed over all pixels done. `values` (I * J, P, C, H, W) is a zarr array of
     the rows or columns themselves, one for each of the pixel's P channels, or None.
+
+    >>> found = ls.sweep(op, "summary.zarr", "columns", values=False, stride=4)
+    >>> found.energy.shape, found.radius.nanmean(), found.complete
     """
 
     path: Path
@@ -65,6 +68,7 @@ class Sweep(Drawn):
 
     @property
     def complete(self) -> bool:
+        """Whether every block is done."""
         return self.done == self.blocks
 
     @property

@@ -41,8 +41,9 @@ def load(name: str | os.PathLike) -> Network:
     FetchError when weights are not there and cannot be fetched, FileNotFoundError; ImportError
     without torchvision or timm.
 
-    >>> load("pixelshuffle4_x3").preprocess
-    Preprocess: RGB in [0, 1], at the picture's own size
+    >>> network = load("pixelshuffle4_x3")
+    >>> x0 = network.preprocess(photo("cat").image.crop((0, 0, 64, 64)))
+    >>> op = ls.LinearInterpreter(network.model, x0)
     """
     name = os.fspath(name)
     if name in NETWORKS:

@@ -25,8 +25,8 @@ class Preprocess:
     `resampling` is Pillow's "bicubic" or "bilinear". TypeError for anything but a PIL image,
     ValueError for a field out of range.
 
-    >>> Preprocess(divisor=255)
-    Preprocess: RGB in [0, 1], at the picture's own size
+    >>> Preprocess(divisor=127.5, offset=(1.0, 1.0, 1.0))
+    Preprocess: RGB in [-1, 1], at the picture's own size
     """
 
     size: tuple[int, int] | None = None

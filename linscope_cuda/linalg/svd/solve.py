@@ -57,6 +57,9 @@ class SVD(Tabular, Drawn):
     method can separate their vectors at this tolerance. pi / 2 where no gap tells.
     `passes` counts samples as the operator does, `sequential` the batches one after another.
     `converged` says if every error is at most tol sigma_1.
+
+    >>> found = ls.svd(op, k=2)
+    >>> found.S, found.errors, found.converged
     """
 
     U: Tensor
@@ -163,8 +166,8 @@ def svd(
     options without use, too small max_passes, a checkpoint of another call or damaged, before any
     work; ValueError also if op gives values that are not finite.
 
-        found = svd(op, k=3)
-        op.filter(found.V), found.S    # sigma u, sigma
+    >>> found = ls.svd(op, k=3)
+    >>> op.filter(found.V), found.S    # sigma u, sigma
     """
     if not isinstance(op, MatrixFreeOperator):
         raise TypeError(f"svd wants a MatrixFreeOperator, was given {type(op).__name__}")

@@ -96,6 +96,7 @@ def _gate(kind: int) -> Gate:
 
 
 def gate_scope(x: Tensor, references: int, kind: int) -> tuple[Tensor, Tensor]:
+    """y = [h(x0), A(x0) x1 + shift] and the gate A(x0), for the gate of that number in GATES."""
     wide = x[:references].to(wide_dtype(x.dtype))
     y0, gate = _gate(kind).value(wide).to(x.dtype), _gate(kind).gate(wide).to(x.dtype)
     y1 = gate_frozen(x[references:], gate, _gate(kind).shift)
@@ -104,6 +105,7 @@ def gate_scope(x: Tensor, references: int, kind: int) -> tuple[Tensor, Tensor]:
 
 
 def gate_frozen(x: Tensor, gate: Tensor, shift: float) -> Tensor:
+    """gate x + shift."""
     wide = wide_dtype(x.dtype)
     y = by_reference(x.to(wide), gate.shape[0]) * gate.to(wide) + shift
     y = y.reshape(x.shape).to(x.dtype)
@@ -111,6 +113,7 @@ def gate_frozen(x: Tensor, gate: Tensor, shift: float) -> Tensor:
 
 
 def gate_scope_backward(grad_y: Tensor, x: Tensor, references: int, kind: int) -> Tensor:
+    """The gradient for x, through the gate as well."""
     wide, gate = wide_dtype(x.dtype), _gate(kind)
     g, samples = by_reference(grad_y.to(wide), references), by_reference(x.to(wide), references)
     x0 = samples[0]
@@ -120,6 +123,7 @@ def gate_scope_backward(grad_y: Tensor, x: Tensor, references: int, kind: int) -
 
 
 def gate_scope_jvp(x: Tensor, x_t: Tensor, references: int, kind: int) -> Tensor:
+    """The derivative of y along x_t, through the gate as well."""
     gate, wide = _gate(kind), wide_dtype(x.dtype)
     samples, t = by_reference(x.to(wide), references), by_reference(x_t.to(wide), references)
     x0 = samples[0]

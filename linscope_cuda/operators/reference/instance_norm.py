@@ -22,6 +22,7 @@ def _per_plane(t: Tensor, x: Tensor) -> Tensor:
 def instance_norm_scope(
     x: Tensor, references: int, weight: Optional[Tensor], bias: Optional[Tensor], eps: float
 ) -> tuple[Tensor, Tensor, Tensor]:
+    """y, normalised with x0's statistics, and these: mean and 1 / sqrt(variance + eps)."""
     wide = wide_dtype(x.dtype)
     if x.numel():
         planes = x[:references].to(wide).reshape(references, x.shape[1], -1)
@@ -36,6 +37,7 @@ def instance_norm_scope(
 def instance_norm_frozen(
     x: Tensor, mean: Optional[Tensor], scale: Tensor, shift: Optional[Tensor]
 ) -> Tensor:
+    """(x - mean) scale + shift for each plane; None: without."""
     y = by_reference(x.to(wide_dtype(x.dtype)), scale.shape[0])
     if mean is not None:
         y = y - _per_plane(mean, x)
@@ -49,6 +51,7 @@ def instance_norm_frozen(
 def instance_norm_scope_backward(
     grad_y: Tensor, x: Tensor, mean: Tensor, rstd: Tensor, weight: Optional[Tensor]
 ) -> tuple[Tensor, Tensor, Tensor]:
+    """The gradients for x, bias and weight, per reference, through the statistics as well."""
     wide, references = wide_dtype(x.dtype), mean.shape[0]
     g = by_reference(grad_y.to(wide), references)
     normalized = by_reference(x.to(wide), references) - _per_plane(mean, x)
@@ -74,6 +77,7 @@ def instance_norm_scope_jvp(
     bias_t: Tensor | None,
     eps: float,
 ) -> Tensor:
+    """The derivative of y along the tangents given, through the statistics as well."""
     wide = wide_dtype(x.dtype)
     _, mean, rstd = instance_norm_scope(x, references, None, None, eps)
     centered = by_reference(x.to(wide), references) - _per_plane(mean, x)

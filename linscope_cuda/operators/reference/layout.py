@@ -7,6 +7,7 @@ from torch import Tensor
 
 
 def wide_dtype(dtype: torch.dtype) -> torch.dtype:
+    """What a dtype is computed in: float64, or float32 for all others."""
     return torch.float64 if dtype == torch.float64 else torch.float32
 
 
@@ -29,6 +30,7 @@ def is_dense(x: Tensor, channels_last: bool) -> bool:
 
 
 def memory_format(channels_last: bool, dims: int = 4) -> torch.memory_format:
+    """Torch's name of that order, for tensors of `dims` dimensions."""
     if not channels_last:
         return torch.contiguous_format
     return torch.channels_last_3d if dims == 5 else torch.channels_last

@@ -84,6 +84,7 @@ def max_pool2d_scope(
     dilation: list[int],
     ceil_mode: bool,
 ) -> tuple[Tensor, Tensor]:
+    """y, the pixels that win in x0, and the winner's number in each window."""
     winners = torch.nn.functional.max_pool2d(
         x[:references], kernel, stride, padding, dilation, ceil_mode, return_indices=True
     )[1]
@@ -102,6 +103,7 @@ def max_pool2d_frozen(
     padding: list[int],
     dilation: list[int],
 ) -> Tensor:
+    """The pixels of x that the decision names."""
     window = (kernel, stride, padding, dilation)
     taken = _on_image(decision, x.shape[2:], *window).flatten(2)
     sources = source_pixels(decision, x.shape[3], *window).flatten(2).where(taken, 0)
@@ -119,6 +121,7 @@ def max_pool2d_frozen_transpose(
     padding: list[int],
     dilation: list[int],
 ) -> Tensor:
+    """u, added up at the pixels that the decision names, (height, width) = `size`."""
     window = (kernel, stride, padding, dilation)
     taken = _on_image(decision, size, *window).flatten(2)
     sources = source_pixels(decision, size[1], *window).flatten(2).where(taken, 0)
