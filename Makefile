@@ -4,6 +4,7 @@
 #   make quick    the tests that take no time, in about three minutes on two cores
 #   make gallery  every picture of README.md and docs/, in docs/pictures; those of the explorer want chromium
 #   make dev      what CONTRIBUTING.md begins with: the package as it stands here, with all that works on it
+#   make docs     the site of README.md, docs/ and all docstrings, in build/site; checked, and of no other host
 #   make sdist    the source distribution, in dist/; wants no torch
 #   make release  that, a wheel of it, both checked, and the release's notes, in dist/
 # TORCH chooses the build of torch: make test TORCH="torch==2.13.0". PACKAGE is what is installed: this folder, or a
@@ -24,7 +25,7 @@ SOURCES := setup.py pyproject.toml $(wildcard csrc/*) $(shell find linscope_cuda
 
 NATIVE := $(wildcard csrc/* tests/emulator/*.h tests/emulator/*.cpp tests/emulator/kernels/* tools/*.cu)
 
-.PHONY: tour test quick gallery gpu install dev lint format sdist release clean
+.PHONY: tour test quick gallery gpu docs install dev lint format sdist release clean
 
 tour: $(VENV)/installed
 	$(BIN)/linscope tour --out $(OUT)
@@ -41,6 +42,13 @@ gallery: $(VENV)/installed
 
 gpu:
 	$(PYTHON) tools/gpu.py
+
+# The installed package's extra: nothing is compiled anew. Warnings are errors.
+docs: $(VENV)/installed
+	$(BIN)/pip install --quiet 'linscope_cuda[docs]'
+	rm -rf build/site
+	$(BIN)/sphinx-build -q -W --keep-going -d build/doctrees docs build/site
+	$(BIN)/python tools/site_check.py build/site
 
 install: $(VENV)/installed
 
