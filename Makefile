@@ -4,7 +4,7 @@
 #   make quick    the tests that take no time, in about three minutes on two cores
 #   make gallery  every picture of README.md and docs/, in docs/pictures; those of the explorer want chromium
 #   make dev      what CONTRIBUTING.md begins with: the package as it stands here, with all that works on it
-#   make docs     the site of README.md, docs/ and all docstrings, in build/site; checked, and of no other host
+#   make docs     the site of README.md, docs/ and all docstrings, in build/site; checked, readable offline
 #   make sdist    the source distribution, in dist/; wants no torch
 #   make release  that, a wheel of it, both checked, and the release's notes, in dist/
 # TORCH chooses the build of torch: make test TORCH="torch==2.13.0". PACKAGE is what is installed: this folder, or a

@@ -18,8 +18,10 @@ version = release = ls.__version__
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.viewcode"]
 myst_heading_anchors = 4
 highlight_language = "none"
+smartquotes = False  # "paper" is to be typed as it stands
 add_module_names = False
 autodoc_member_order = "bysource"
+autodoc_preserve_defaults = True
 autodoc_class_signature = "mixed"
 maximum_signature_line_length = 80
 python_use_unqualified_type_names = True
@@ -35,23 +37,29 @@ html_show_sphinx = False
 # What pages link to outside of docs/, and the page of the site that shows it.
 SHOWN = {"../README.md#the-zoo": "site/zoo.md", "../README.md": "index.md"}
 
-# By the name that a docstring calls it: what a reader may follow.
-LINKS = {n: f"linscope_cuda.{n}" for n in ls.__all__}
-LINKS |= {f"ops.{n}": f"linscope_cuda.ops.{n}" for n in vars(ls.ops) if "_" in n[1:]}
-LINKS |= {f"zoo.{n}": f"linscope_cuda.zoo.{n}" for n in ls.zoo.__all__}
-LINKS |= {f"ls.{n}": found for n, found in LINKS.items()}
+_CODE = re.compile(r"`([^`]+)`")
+_NAME = re.compile(r"(?:ls\.)?((\w+)(?:\.\w+)*)(?:\(\))?")
 
 
-def rest(text: str) -> str:
-    """A paragraph as reStructuredText: `name` is code, or a link to what is called so."""
-    parts = re.split(r"`([^`]+)`", text)
+def named(code: str, within: str) -> str:
+    """`svd`, `ls.svd` and, within ls.ops, `relu_scope` are links, all else is code."""
+    name = _NAME.fullmatch(code)
+    beside = getattr(ls, within, None) if within in ("ops", "reference", "zoo") else None
+    if name and name[2] in ls.__all__:
+        return f":py:obj:`{code} <linscope_cuda.{name[1]}>`"
+    if name and hasattr(beside, name[2]):
+        return f":py:obj:`{code} <linscope_cuda.{within}.{name[1]}>`"
+    return f"``{code}``"
+
+
+def rest(text: str, within: str) -> str:
+    """A paragraph as reStructuredText."""
+    parts = _CODE.split(text)
     for i, part in enumerate(parts):
         if i % 2:
-            bare = part.removesuffix("()")
-            code = f":py:obj:`{part} <{LINKS[bare]}>`" if bare in LINKS else f"``{part}``"
             before = "\\ " if re.search(r"\w$", parts[i - 1]) else ""
             after = "\\ " if re.match(r"\w", parts[i + 1]) else ""
-            parts[i] = before + code + after
+            parts[i] = before + named(part, within) + after
         else:
             escaped = re.sub(r"([\\*|])", r"\\\1", part)
             parts[i] = re.sub(r"(?<=\w)_(?!\w)", r"\\_", escaped)
@@ -61,7 +69,8 @@ def rest(text: str) -> str:
 def as_rest(app, what, name, obj, options, lines: list[str]) -> None:
     """Examples stay as they are."""
     paragraphs = "\n".join(lines).split("\n\n")
-    done = [p if p.lstrip().startswith(">>>") else rest(p) for p in paragraphs]
+    within = name.removeprefix("linscope_cuda.").split(".")[0]
+    done = [p if p.startswith(">>>") else rest(p, within) for p in paragraphs]
     lines[:] = "\n\n".join(done).split("\n")
 
 

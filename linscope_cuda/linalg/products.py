@@ -86,14 +86,14 @@ class Products(ABC):
     def filter(self, x: Tensor) -> Tensor:
         """F x, the filter's part of y = F x + r: (K, *input_shape) -> (K, *output_shape).
 
-        y = op.filter(torch.randn(5, *op.input_shape))
+        >>> y = op.filter(torch.randn(5, *op.input_shape))
         """
         return self._chunked("filter", self._matmat, x, self.input_shape, self.output_shape)
 
     def transpose(self, u: Tensor) -> Tensor:
         """F^T u, the paper's eq. 6: (K, *output_shape) -> (K, *input_shape).
 
-        x = op.transpose(torch.randn(5, *op.output_shape))
+        >>> x = op.transpose(torch.randn(5, *op.output_shape))
         """
         return self._chunked("transpose", self._rmatmat, u, self.output_shape, self.input_shape)
 

@@ -14,6 +14,13 @@ def test_a_public_name_says_what_it_is(name):
     assert re.fullmatch(r"[^\s>].*[.:]", first, re.DOTALL), f"{name} begins with {first!r}"
 
 
+@pytest.mark.parametrize("name", SAID)
+def test_code_is_marked_as_an_example(name):
+    """The site shows what is behind >>> as code, all else as text, whose paragraphs end."""
+    for paragraph in SAID[name].strip().split("\n\n"):
+        assert paragraph.startswith(">>> ") or re.search(r"[.:;]$", paragraph), paragraph
+
+
 @pytest.mark.parametrize("name", NAMED)
 def test_a_public_name_shows_how_it_is_called(name):
     assert ">>> " in NAMED[name]
