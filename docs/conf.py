@@ -15,8 +15,9 @@ author = "the linscope_cuda authors"
 copyright = author
 version = release = ls.__version__
 
-extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.viewcode"]
+extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.viewcode"]
 myst_heading_anchors = 4
+nb_execution_mode = "off"  # the notebooks hold what their cells showed
 highlight_language = "none"
 smartquotes = False  # "paper" is to be typed as it stands
 add_module_names = False

@@ -64,6 +64,8 @@ def scope(request, tmp_path, monkeypatch):
     scope = {"ls": ls, "torch": torch, "scipy": scipy, "model": model, "op": op}
     scope |= {"x0": x0, "x1": x1, "x": x, "u": u, "v": v}
     scope |= vars(ls.zoo) if name.startswith("zoo.") else vars(ls.ops)
+    if name.endswith(".to_pandas"):
+        pytest.importorskip("pandas")
     if name in NEEDS:
         scope[NEEDS[name]] = pytest.importorskip(NEEDS[name])
     op.save("cat.linscope")

@@ -2,6 +2,7 @@
 the first page computes what it says, and the check of a built site sees what is wrong with one.
 """
 
+import fnmatch
 import re
 import sys
 from collections import Counter
@@ -37,9 +38,10 @@ def test_the_reference_has_every_public_name_once():
 def test_every_page_is_in_the_sites_index():
     index = (ROOT / "docs/index.md").read_text()
     listed = re.findall(r"```{toctree}\n(?::.*\n)*\n((?:.+\n)*)```", index)
-    pages = [p.relative_to(ROOT / "docs") for p in (ROOT / "docs").rglob("*.*")]
-    pages = [str(p.with_suffix("")) for p in pages if p.suffix in (".md", ".rst")]
-    assert sorted("".join(listed).split()) == sorted(set(pages) - {"index"})
+    paths = [p for end in ("md", "rst", "ipynb") for p in (ROOT / "docs").rglob(f"*.{end}")]
+    pages = {str(p.relative_to(ROOT / "docs").with_suffix("")) for p in paths} - {"index"}
+    shown = [page for name in "".join(listed).split() for page in fnmatch.filter(pages, name)]
+    assert sorted(shown) == sorted(pages)
 
 
 def test_the_first_page_prints_what_it_says():
