@@ -46,7 +46,7 @@ class Offsets:
         op.source.require_same()
         affine = op.program.line
         try:
-            reverse = Transposition(linear_part(affine))
+            reverse = Transposition(linear_part(affine), apart=True)
         except NoTranspose as error:
             raise UnscopedOperation(str(error)) from error
         live = Live(affine)

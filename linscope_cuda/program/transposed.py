@@ -37,13 +37,16 @@ class NoTranspose(NotImplementedError):
 class Transposition:
     """The transposed program, and `meets`: by the numbers of the values of the program, the values
     of the transposed one that come back to them.
+
+    To both terms of a sum comes back one and the same; with `apart`, each has a value of its own.
     """
 
-    def __init__(self, program: Line):
-        self.source = program
+    def __init__(self, program: Line, apart: bool = False):
+        self.source, self.apart = program, apart
         self.writer = writer = Writer(program)
         self.live = Live(program)
         self.meets: dict[int, Value] = {}
+        self.taken: set[Value] = set()
         start = self.meets[program.output.number] = writer.value(
             program.output.shape, program.output.dtype
         )
@@ -75,6 +78,9 @@ class Transposition:
         else:
             back = self._by_derivative(step, us)
         for value, u in back:
+            if self.apart and u in self.taken:
+                u = self.writer.emit(aten.alias.default, u, like=kind(u))
+            self.taken.add(u)
             before = self.meets.get(value.number)
             if before is not None:
                 u = self.writer.emit(aten.add.Tensor, before, u, like=kind(value))

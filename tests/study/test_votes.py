@@ -58,6 +58,26 @@ def test_a_network_that_mixes_samples_is_discussed_as_that_of_one():
     )
 
 
+@pytest.mark.parametrize("sign", [1, -1])
+def test_the_terms_of_a_sum_are_projected_back_each_by_its_own_way(sign):
+    class Sum(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.second = nn.Linear(4, 3), nn.Linear(4, 3)
+
+        def forward(self, x):
+            return self.first(x) + sign * self.second(x) + x[:, 1:]
+
+    torch.manual_seed(4)
+    model = Sum().double()
+    A, a, B, b = (t.detach() for t in model.parameters())
+    x0 = torch.randn(1, 4, dtype=torch.float64)
+    skip = torch.eye(4, dtype=torch.float64)[1:]
+    want = (A + sign * B + skip) * x0 + A * a[:, None] + sign * B * b[:, None]
+    found = ls.pixel_discussion(ls.LinearInterpreter(model, x0), range(3))
+    torch.testing.assert_close(found, want, rtol=1e-12, atol=1e-14)
+
+
 class Picture(nn.Module):
     """A small classifier of pictures."""
 
