@@ -43,6 +43,7 @@ from .operators import decompositions, reference, sharding
 from .operators import functions as ops
 from .rules import UnscopedOperation, register_rule
 from .rules.policy import Policy
+from .study.activations import Activations
 from .study.attack import Attack, fgsm
 from .study.drift import Drift, drift
 from .study.fields import Field, Fields, fields
@@ -59,6 +60,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "SVD",
+    "Activations",
     "Attack",
     "Certificate",
     "CertificateError",

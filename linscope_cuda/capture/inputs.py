@@ -4,7 +4,7 @@ place of a module's output; and how the model's answer becomes that of F.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from threading import get_ident
 from typing import Any
@@ -167,6 +167,28 @@ def instead(module: nn.Module, value: Any) -> Iterator[None]:
     """Within it, the module gives value(its output), where that is not None; in this thread."""
     own = get_ident()
     handle = module.register_forward_hook(lambda _, __, y: value(y) if get_ident() == own else None)
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+@contextmanager
+def watching(module: nn.Module, at: str, tell: Callable[[Any], None]) -> Iterator[None]:
+    """Within it, `tell` is given what the module is given (`at` "input") or what it gives
+    ("output"), at each of its calls in this thread.
+    """
+    if at == "output":
+        with instead(module, tell):
+            yield
+        return
+    own = get_ident()
+
+    def hook(_: nn.Module, args: tuple, kwargs: dict[str, Any]) -> None:
+        if get_ident() == own:
+            tell((args, kwargs))
+
+    handle = module.register_forward_pre_hook(hook, with_kwargs=True)
     try:
         yield
     finally:

@@ -10,10 +10,12 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch._C import DisableTorchFunction
 
 from ..program import Line, Step, Value
+from ..program.step import leaves
 from ..program.tracer import Tracer
 from ..program.views import Untraceable
 from ..rules import Fused, UnscopedOperation, packing
@@ -22,9 +24,12 @@ from ..rules.choices import Places
 from ..rules.entry import Decision
 from ..rules.packing import pack, unpack
 from ..rules.policy import Policy, function_name
-from .inputs import instead
+from .inputs import watching
 from .interception import Interception
 from .tape import Entry, Tape
+
+# A module's name, and whether it is about its "input" or its "output".
+Place = tuple[str, str]
 
 # What says which call an entry is of.
 _PLACE = ("function", "module", "sample_shape")
@@ -49,7 +54,8 @@ class Record(Interception):
     of F x + r into a straight line, and the name of each call.
 
     `keep(number, decision)` gives the decision as it is to be kept: in memory, by default. Of the
-    modules `watched`, `outputs` has what they give, at each of their calls.
+    modules `watched`, `seen` has the values of the line that they are given, or give, for each of
+    their calls.
     """
 
     def __init__(
@@ -57,7 +63,7 @@ class Record(Interception):
         model: nn.Module,
         policy: Policy | None = None,
         keep: Callable[[int, Decision], Decision] = lambda number, decision: decision,
-        watched: Mapping[str, nn.Module] | None = None,
+        watched: Mapping[Place, nn.Module] | None = None,
     ):
         super().__init__(model, policy, watch=True, transparent=True)
         self.keep = keep
@@ -65,8 +71,8 @@ class Record(Interception):
         self.entries: list[Entry] = []
         self.names: list[str] = []
         self.results: list[Value | None] = []  # of the calls
-        self.watched = dict(watched or {})  # modules, by name
-        self.outputs: dict[str, list[Value | None]] = {name: [] for name in self.watched}
+        self.watched = dict(watched or {})
+        self.seen: dict[Place, list[list[Value]]] = {place: [] for place in self.watched}
         self.tape: Tape
         self.line: Line  # of F x + r
         self.steps: list[Step]  # also those that the output is not made of
@@ -74,8 +80,8 @@ class Record(Interception):
     def run(self, forward, x):
         try:
             with ExitStack() as stack:
-                for name, module in self.watched.items():
-                    stack.enter_context(instead(module, partial(self._note, name)))
+                for place, module in self.watched.items():
+                    stack.enter_context(watching(module, place[1], partial(self._note, place)))
                 y = super().run(forward, x)
         except Untraceable as error:
             raise UnscopedOperation(f"{self.tracer.label}: {error}") from error
@@ -90,11 +96,11 @@ class Record(Interception):
     def modes(self):
         return [self.tracer]
 
-    def _note(self, name: str, y: Any) -> None:
-        """What a module gives."""
+    def _note(self, place: Place, found: Any) -> None:
+        """What a module is given, or gives, each value once."""
         with DisableTorchFunction():
-            value = self.tracer.value(y) if isinstance(y, Tensor) else None
-        self.outputs[name].append(value)
+            values = [self.tracer.value(t) for t in leaves(found) if t.layout == torch.strided]
+        self.seen[place].append(list(dict.fromkeys(v for v in values if v is not None)))
 
     def unrecorded(self):
         return self.tracer.pause()

@@ -5,7 +5,7 @@ r(x0).
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -13,17 +13,19 @@ from torch import Tensor, nn
 
 from ..capture.inputs import Batch, Given, Inputs, inputs
 from ..capture.model import Network, plain_model, require_frozen, settings
-from ..capture.record import Record
+from ..capture.record import Place, Record
 from ..capture.replay import Replay
 from ..capture.tape import Tape
 from ..rules.policy import Policy
 from . import program_file, tape_file
 from .certificate import Certificate, certify, require_linear
+from .cut import Between, CutOff
 from .doubled import Differentiable, Doubled
+from .inside import require_module
 from .network import FrozenNetwork
 from .sources import Source
 from .split import Parts, parts
-from .taped import record, recorded_by
+from .taped import Taped, record, recorded_by
 
 Storage = str | os.PathLike
 Output = str | int | Callable[[Any], Tensor] | None
@@ -222,18 +224,22 @@ class LinearInterpreter(FrozenNetwork):
         if isinstance(self.inputs, Batch):
             shape = tuple(self.input_shape)
             raise ValueError(f"between wants an x0 of one sample, which is a batch here, {shape}")
-        modules = dict(self.model.named_modules())
         for name in (start, stop):
-            if name not in modules or not name:
-                known = ", ".join(list(modules)[1:9])
-                raise ValueError(f"there is no module {name!r}; there are {known} ...")
-        # Recorded anew: which value is whose, nobody else asks.
-        watched = {name: modules[name] for name in (start, stop)}
-        run = Record(self.model, self.policy, watched=watched)
+            require_module(self.modules, name)
+        return Between(self, start, stop)
+
+    @property
+    def modules(self) -> dict[str, nn.Module]:
+        named = dict(self.model.named_modules(remove_duplicate=False))
+        return {name: module for name, module in named.items() if name}
+
+    def watching(self, places: Sequence[Place]) -> Taped:
+        if not places:
+            return super().watching(places)
+        modules = self.modules
+        run = Record(self.model, self.policy, watched={p: modules[p[0]] for p in places})
         self._passes += 1
-        fold = self.program.fold
-        source = recorded_by(run, self.network, self.x0, fold).between(start, stop)
-        return FrozenNetwork(source, self.policy, self.max_bytes)
+        return recorded_by(run, self.network, self.x0, self.program.fold)
 
     def split(self) -> Parts:
         """F as a local part and one of low rank, `local` + `low_rank`: what goes through a sum over
@@ -253,26 +259,6 @@ class LinearInterpreter(FrozenNetwork):
     def cut_off(self, call: int) -> CutOff:
         """The interpreter of the network that ends with its call of that number."""
         return CutOff(self, call)
-
-
-class CutOff(FrozenNetwork):
-    """The first calls of an interpreter's network, as a network."""
-
-    def __init__(self, whole: LinearInterpreter, call: int):
-        super().__init__(whole.source.recorded().until(call), whole.policy, whole.max_bytes)
-        self.whole, self.call = whole, call
-
-    def plain(self) -> Tensor:
-        return self.whole.plain(self.call)
-
-    def push_forward(self, v: Tensor) -> Tensor:
-        return self.whole.push_forward(v, self.call)
-
-    def pull_back(self, u: Tensor) -> Tensor:
-        return self.whole.pull_back(u, self.call)
-
-    def reenact(self, x: Tensor) -> Tensor:
-        return self.whole.reenact(x, self.call)
 
 
 class _FromTape(LinearInterpreter):

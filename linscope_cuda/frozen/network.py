@@ -8,9 +8,10 @@ from operator import index as as_int
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..capture.model import precision
+from ..capture.record import Place
 from ..capture.transparent import normal_mode
 from ..display import Drawn
 from ..linalg.operator import MatrixFreeOperator
@@ -96,6 +97,17 @@ class FrozenNetwork(Drawn, MatrixFreeOperator):
             return [self.program.linear, self.program.T]
         except NoTranspose:
             return [self.program.linear]
+
+    @property
+    def modules(self) -> dict[str, nn.Module]:
+        """The model's modules by name; none of a network without its model."""
+        return {}
+
+    def watching(self, places: Sequence[Place]) -> Taped:
+        """The network recorded anew, with the values that modules are given, or give: which value
+        is whose, a record does not keep. As it was recorded, if nobody asks for any.
+        """
+        return self.source.recorded()
 
     @property
     def narrowest(self) -> torch.dtype:

@@ -46,7 +46,7 @@ class Taped:
         self.calls = [] if run is None else run.names  # that depend on the network's input
         self._results = [] if run is None else run.results
         self._steps = [] if run is None else run.steps
-        self._modules = {} if run is None else run.outputs
+        self.seen = {} if run is None else run.seen
         kinds = {v.dtype for v in program.line.followed()}
         self.narrowest = narrowest(kinds if run is None else kinds | run.marks.dtypes)
         self.passes = 1
@@ -141,16 +141,23 @@ class Taped:
         """The network from one module's output to another's."""
         first, last = (self._output(name) for name in (start, stop))
         line, x0, y = part(self.program.line.input, self._steps, first, last, self.x0)
-        return Taped(x0, y, Program(line, self.program.fold), self.stamp)
+        return self._cut(x0, y, Program(line, self.program.fold))
+
+    def _cut(self, x0: Tensor, y: Tensor, program: Program) -> Taped:
+        """A part of the network, whose values have the same numbers."""
+        cut = Taped(x0, y, program, self.stamp)
+        cut.seen = self.seen
+        return cut
 
     def _output(self, name: str) -> Value:
-        values = self._modules[name]
-        if len(values) != 1 or values[0] is None or values[0].shape[:1] != (1,):
+        calls = self.seen[name, "output"]
+        single = len(calls) == 1 and len(calls[0]) == 1
+        if not single or calls[0][0].shape[:1] != (1,):
             raise ValueError(
                 f"module {name!r} gives no tensor of one sample that depends on the network's "
-                f"input, or is called more than once ({len(values)} times)"
+                f"input, or is called more than once ({len(calls)} times)"
             )
-        return values[0]
+        return calls[0][0]
 
     @property
     def followed(self) -> list[int]:
@@ -165,7 +172,7 @@ class Taped:
         program = Program(flattened(self.program.line.input, self._steps, value))
         with precision(self.x0.device):
             y = program(self.x0)
-        return Taped(self.x0, y, program, self.stamp)
+        return self._cut(self.x0, y, program)
 
 
 def record(

@@ -20,6 +20,7 @@ from torch import Tensor
 from ..display import Display, Drawn, Tabular
 from ..frozen.network import FrozenNetwork
 from ..linalg.svd import SVD
+from ..study.activations import Activations
 from ..study.drift import Drift
 from ..study.fields import Field, Fields
 from ..study.ledger import Ledger
@@ -132,6 +133,32 @@ def _ledger(found: Ledger, output: int = 0, most: int = 20) -> list[Drawing]:
         _labelled(axes, title, "contribution", "")
 
     return [draw]
+
+
+def _activations(found: Activations, output: int = 0, most: int = 20) -> list[Drawing]:
+    """The channels that add most to one of the outputs asked for, or take most from it, and what
+    each place adds, where places make a picture.
+    """
+    values, places = found.channels()[output], found.places()[output]
+    largest = values.abs().argsort(descending=True)[:most].tolist()
+
+    def channels(axes: Axes) -> None:
+        axes.barh(range(len(largest)), values[largest].tolist(), 0.7, color=SLATE)
+        axes.set_yticks(range(len(largest)), [str(i) for i in largest], fontsize=7)
+        axes.invert_yaxis()
+        axes.axvline(0, color=GREY, linewidth=0.8)
+        through, total = found.through[output].item(), found.total[output].item()
+        title = f"{found.name}: {through:.4g} of {total:.4g}, {len(largest)} of {len(values)}"
+        _labelled(axes, title, "contribution", "channel")
+
+    def map_of_places(axes: Axes) -> None:
+        scale = places.abs().max().item() or 1.0
+        drawn = axes.imshow(
+            places.cpu().numpy(), cmap="RdBu_r", vmin=-scale, vmax=scale, interpolation="nearest"
+        )
+        _mapped(axes, drawn, "what each place adds")
+
+    return [channels, map_of_places] if places.dim() == 2 else [channels]
 
 
 def _drift(found: Drift) -> list[Drawing]:
@@ -267,6 +294,7 @@ def _mapped(axes: Axes, drawn: Any, title: str, bar: Formatter | None = None) ->
 _KINDS: dict[type[Drawn], Callable[..., list[Drawing]]] = {
     SVD: _svd,
     Ledger: _ledger,
+    Activations: _activations,
     Drift: _drift,
     Field: _field,
     Fields: _fields,

@@ -17,8 +17,28 @@ from torch import nn
 import linscope_cuda as ls
 from linscope_cuda.display import Drawn, Tabular
 
-TABLES = ["svd", "ledger", "fields", "field", "certificate", "tape", "program", "region", "drift"]
-PICTURES = {"svd": 1, "ledger": 1, "fields": 2, "field": 2, "drift": 2, "sweep": 1, "op": 4}
+TABLES = [
+    "svd",
+    "ledger",
+    "activations",
+    "fields",
+    "field",
+    "certificate",
+    "tape",
+    "program",
+    "region",
+    "drift",
+]
+PICTURES = {
+    "svd": 1,
+    "ledger": 1,
+    "activations": 2,
+    "fields": 2,
+    "field": 2,
+    "drift": 2,
+    "sweep": 1,
+    "op": 4,
+}
 
 
 @pytest.fixture(scope="module")
@@ -34,6 +54,7 @@ def found(tmp_path_factory):
         "program": op.program,
         "svd": ls.svd(op, 12, progress=False),
         "ledger": ls.ledger(op, [0, 7, 5]),
+        "activations": ls.ledger(op, [0, 7, 5], of="head"),
         "fields": fields,
         "field": fields.receptive,
         "certificate": op.certify(),
