@@ -23,6 +23,7 @@ from ..study.named import load_photo
 from ..study.photos import SCORES_SIZE, require_photo, resized
 from ..study.survey import DEFINITIONS, Account, FromPixels, Survey, accounts, raw_pixels
 from .command import Command
+from .inside import inside
 from .options import Options, output_options, system_options
 from .request import Request
 
@@ -45,11 +46,51 @@ _OPTIONS: Options = {
         "metavar": "LEVELS",
         "help": "attack each photo by FGSM, moving each pixel by so many grey levels of 255",
     },
+    ("--of",): {
+        "action": "append",
+        "metavar": "MODULE",
+        "help": "of one photo instead (--image): what each channel adds that this module gives; "
+        "for a pattern ('features.*.squeeze') or again for more, what each module adds",
+    },
+    ("--given",): {
+        "action": "store_true",
+        "help": "what the module is given in place of what it gives",
+    },
+    ("--call",): {"type": int, "metavar": "N", "help": "which of its calls, from 0"},
+    ("--dim",): {
+        "type": int,
+        "metavar": "D",
+        "help": "the dimension of its channels (default: 1 of pictures, the last of tokens)",
+    },
+    ("--groups",): {
+        "type": int,
+        "metavar": "N",
+        "help": "sum the channels in so many groups, such as the heads of an attention",
+    },
+    ("--channels",): {
+        "type": int,
+        "default": 12,
+        "metavar": "N",
+        "help": "channels to list and draw, those that add or take most (default: %(default)s)",
+    },
+    ("--label",): {"type": int, "metavar": "K", "help": "the score (default: the best)"},
 }
+
+# Options of one photo alone, with what they are when they are not given.
+_OF = {"given": False, "call": None, "dim": None, "groups": None, "channels": 12, "label": None}
+_PHOTO = {"image": "imagenet_00_243", "crop": None, "fit": None}
 
 
 def _run(request: Request) -> int | None:
     args = request.args
+    given = vars(args)
+    if args.of:
+        if args.photos or args.images or args.fgsm:
+            raise BadInput("--of is about one photo, --image; not about --photos, --images, --fgsm")
+        return inside(request)
+    for name, usual in (_OF | _PHOTO).items():
+        if given[name] != usual:
+            raise BadInput(f"--{name} is about one photo, and wants --of")
     if any(not 0 < level <= 255 for level in args.fgsm):
         raise BadInput("--fgsm wants grey levels above 0 and up to 255")
     photos = _photos(args)
@@ -249,13 +290,16 @@ COMMAND = Command(
     description="Splits the best score of each photo into the part of the input, F x0, and of\n"
     "every bias (theorem 1), and shows means and deviations over the photos: a picture,\n"
     "tables, and the residual's share by four definitions side by side. Files that are no\n"
-    "whole picture are named and left out.",
+    "whole picture are named and left out. With --of, one photo's score as the sum over what\n"
+    "a module inside of the network gives: its channels, places, heads; or over modules.",
     examples="""examples:
   linscope ledger
   linscope ledger --model efficientnet_lite0 --images holidays --out shares
   linscope ledger --fgsm 2 8               also after an attack by 2 and by 8 grey levels
+  linscope ledger --of features.9 --image cat          its channels, and a map over the photo
+  linscope ledger --of 'features.*.squeeze' --label 281
   linscope ledger --json > shares.json""",
-    options=system_options("squeezenet1_1", None, SCORES_SIZE)
+    options=system_options("squeezenet1_1", _PHOTO["image"], SCORES_SIZE)
     | _OPTIONS
     | output_options("the shares and entries", "linscope-ledger"),
     run=_run,

@@ -66,7 +66,7 @@ def look_inside(
     """
     if at not in _ENDS:
         raise ValueError(f"at wants 'output' or 'input', was given {at!r}")
-    names = list(dict.fromkeys(n for name in of for n in _named(op.modules, name)))
+    names = named(op.modules, of)
     source = op.watching([(name, at) for name in names if name])
     inner = [i for name in names for i in _inner(op, source, name, at, call, len(names) > 1)]
     seen: dict[int, str] = {}
@@ -85,11 +85,18 @@ def require_module(modules: Mapping[str, nn.Module], name: str) -> None:
         raise ValueError(f"there is no module {name!r}; {there}")
 
 
+def named(modules: Mapping[str, nn.Module], of: Iterable[str]) -> list[str]:
+    """The modules of some names and patterns, whose * stands for one step of a path, each once.
+
+    ValueError for a name or a pattern of none, TypeError for what is no name.
+    """
+    return list(dict.fromkeys(name for one in of for name in _named(modules, one)))
+
+
 def _named(modules: Mapping[str, nn.Module], name: Any) -> list[str]:
-    """The modules of a name, or of a pattern, whose * stands for one step of a path."""
     if not isinstance(name, str):
         raise TypeError(f"of wants names of modules, was given {type(name).__name__}")
-    if not name or "*" not in name:
+    if "*" not in name:
         if name:
             require_module(modules, name)
         return [name]

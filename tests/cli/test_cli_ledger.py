@@ -262,3 +262,71 @@ def test_quiet_leaves_the_results_alone(here, capsys):
 def test_every_command_takes_quiet():
     for command in cli.COMMANDS:
         assert cli._parser().parse_args([command.name, "--quiet"]).quiet
+
+
+OF = ["ledger", "--model", "classifier", "--image", "crops/crop 1.png", "--dtype", "float64"]
+
+
+def test_ledger_of_a_module_equals_recomputation(here, capsys):
+    options = ["--of", "3", "--channels", "3", "--label", "2", "--out", "good", "--json"]
+    assert cli.main([*OF, *options]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert json.loads((here / "good" / "ledger.json").read_text()) == found
+    made = classifier()
+    x0 = made.preprocess(Image.open(here / "crops" / "crop 1.png")).double()
+    op = ls.LinearInterpreter(made.model.double(), x0)
+    want = ls.ledger(op, [2], of="3")
+    channels = want.channels()[0]
+    assert found["shape"] == list(want.activation.shape) and found["count"] == 8
+    assert found["score"] == pytest.approx(op.output[0, 2].item())
+    assert found["sum"] == pytest.approx(found["score"])
+    assert found["through"] == pytest.approx(want.through.item())
+    assert found["past"]["input"] == 0 and found["name"] == CLASSES[2]
+    assert found["past"]["offsets"] == pytest.approx(
+        dict(zip(want.rest.names, want.rest.values[:, 0].tolist(), strict=True))
+    )
+    order = channels.abs().argsort(descending=True)[:3].tolist()
+    assert [row["channel"] for row in found["strongest"]] == order
+    share = channels[order].abs().sum() / channels.abs().sum()
+    assert found["magnitude_of_strongest"] == pytest.approx(share.item())
+    table = rows(here / "good" / "channels.csv")
+    assert [float(row["contribution"]) for row in table] == pytest.approx(channels.tolist())
+    places = [[float(v) for v in list(row.values())[1:]] for row in rows(here / "good/places.csv")]
+    torch.testing.assert_close(torch.tensor(places).double(), want.places()[0], rtol=1e-6, atol=0)
+    with Image.open(here / "good" / "ledger.png") as image:
+        image.load()
+
+
+def test_ledger_of_several_modules_and_in_groups(here, capsys):
+    assert cli.main([*OF, "--of", "0", "--of", "7", "--out", "new"]) == 0
+    out = capsys.readouterr().out.splitlines()
+    assert "crop 1: " in out[0] and out[0].endswith("; 2 modules")
+    assert [line.split()[0] for line in out[2:4]] == ["0", "7"] and out[2].split()[1] == "0"
+    assert [row["module"] for row in rows(here / "new" / "modules.csv")] == ["0", "7"]
+    options = ["--of", "7", "--given", "--groups", "2", "--out", "new", "--json"]
+    assert cli.main([*OF, *options]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["kind"] == "group" and len(found["strongest"]) == found["count"] == 2
+    whole = found["through"] + found["past"]["input"] + sum(found["past"]["offsets"].values())
+    assert whole == pytest.approx(found["score"]) and found["shape"] == [8]
+
+
+BAD_OF = {
+    "no module": (["--of", "conv1"], "classifier: there is no module 'conv1'; there are 0, 1, 2"),
+    "no pattern": (["--of", "*.a"], "classifier: there is no module like '*.a'"),
+    "no call": (["--of", "3", "--call", "1"], "classifier: call wants 0 ... 0 of module '3'"),
+    "no dimension": (["--of", "7", "--dim", "2"], "dim wants 1 ... 1 of 7, was given 2"),
+    "no groups": (["--of", "3", "--groups", "3"], "divides 8 channels, was given 3"),
+    "channels": (["--of", "3", "--channels", "0"], "--channels wants 1 ... 60, was given 0"),
+    "label": (["--of", "3", "--label", "5"], "--label wants 0 ... 4, was given 5"),
+    "several": (["--of", "3", "--of", "7", "--dim", "1"], "are about one module"),
+    "photos": (["--of", "3", "--photos", "skimage"], "--of is about one photo, --image"),
+    "attacked": (["--of", "3", "--fgsm", "2"], "--of is about one photo, --image"),
+    "alone": (["--photos", "skimage"], "--image is about one photo, and wants --of"),
+}
+
+
+@pytest.mark.parametrize("case", BAD_OF)
+def test_what_has_no_ledger_inside_is_refused(case, here, capsys):
+    options, message = BAD_OF[case]
+    assert message in refused([*OF, "--out", "good", *options], here, capsys)
