@@ -49,6 +49,15 @@ GALLERY = {
         "linscope ledger --photos imagenet20 --fgsm 2 8",
         {"ledger-squeezenet.png": "ledger.png", "fgsm-squeezenet.png": "ledger-fgsm-8.png"},
     ),
+    "inside": Entry(
+        "linscope ledger --image cat --of features.9",
+        {"ledger-inside.png": "ledger.png"},
+    ),
+    "inside-control": Entry(
+        "linscope ledger --model torchvision/squeezenet1_1-random --image cat --size 227 "
+        "--fit stretch --of features.9",
+        {"ledger-inside-random.png": "ledger.png"},
+    ),
     "batch-norm": Entry(
         "linscope ledger --photos imagenet20 --model efficientnet_lite0",
         {"ledger-efficientnet.png": "ledger.png"},

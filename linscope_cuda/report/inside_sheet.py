@@ -34,7 +34,7 @@ def inside_sheet(
     """
     rows = len(bars) + len(past)
     tall = _PHOTO * picture.shape[1] / picture.shape[2]
-    height = _TOP + max(tall + 0.75, 0.5 + _ROW * rows)
+    height = _TOP + max(tall + (0.15 if places is None else 0.62), 0.5 + _ROW * rows)
     with rc_context(_STYLE):
         figure = Figure(figsize=(_WIDTH, height), dpi=DPI)
 
@@ -81,7 +81,7 @@ def _bars(axes: Axes, bars: Parts, past: Parts) -> None:
     axes.tick_params(axis="y", length=0)
     axes.set_ylim(len(names) - 0.4, -0.6)
     low, high = min(0.0, *values), max(0.0, *values)
-    room = 0.22 * (high - low or 1)
+    room = 0.25 * (high - low or 1)  # for the numbers at the bars' ends
     axes.set_xlim(low - (room if low < 0 else 0), high + (room if high > 0 else 0))
     axes.xaxis.set_major_locator(MaxNLocator(5))
     axes.set_xlabel("added to the score")
