@@ -423,7 +423,7 @@ def test_between_two_modules_it_is_a_ledger_of_what_the_second_gives(device):
     assert found.rest.input.abs().max() == 0
     inner = ls.ledger(part, outputs, of="blocks.1.1")
     torch.testing.assert_close(inner.total, y, rtol=1e-12, atol=1e-13)
-    z, q = by_autograd(op, [0], "blocks.1.1")
+    z, _ = by_autograd(op, [0], "blocks.1.1")
     torch.testing.assert_close(inner.activation, z[0])
     # Chained: by way of the second module to an output of the network.
     last = ls.ledger(op, [0], of="blocks.2")
