@@ -210,3 +210,16 @@ def test_gradients_of_a_norms_weight_are_in_its_own_dtype(dtype, own):
         eps = torch.finfo(own if leaf is not leaves[0] else narrow).eps
         eps = max(eps, torch.finfo(torch.float32).eps)
         torch.testing.assert_close(leaf.grad.double(), wide.grad, rtol=16 * eps, atol=128 * eps)
+
+
+def test_gates_norms_and_pools_of_another_order_are_contiguous():
+    # The whole is as large as that of channels_last, which only the inner strides are not.
+    x = normal(2, 3, 4, 6).transpose(2, 3)
+    y, gate = NATIVE.gate_scope(x, 1, 0)
+    assert y.is_contiguous() and gate.is_contiguous()
+    assert NATIVE.instance_norm_scope(x, 1, None, None, 0.1)[0].is_contiguous()
+    assert NATIVE.max_pool2d_scope(x, 1, *WINDOW, False)[0].is_contiguous()
+    last = x.contiguous(memory_format=torch.channels_last)
+    bits = NATIVE.relu_scope(last, 2, 0.0, True)[1]
+    with pytest.raises(RuntimeError, match="not dense in the decision"):
+        NATIVE.relu_frozen_(x.clone(memory_format=torch.preserve_format), bits, 0.0, True)
