@@ -10,7 +10,20 @@ from typing import NoReturn
 from .. import __version__
 from ..ctrl_c import INTERRUPTED, imported
 from ..report import BadInput
-from . import certify, explore, fields, info, ledger, region, selftest, svd, sweep, tour, votes
+from . import (
+    certify,
+    controls,
+    explore,
+    fields,
+    info,
+    ledger,
+    region,
+    selftest,
+    svd,
+    sweep,
+    tour,
+    votes,
+)
 from .options import Options
 from .request import Request
 from .terminal import CLOSED, leave_unread, notes, say
@@ -18,7 +31,8 @@ from .terminal import CLOSED, leave_unread, notes, say
 COMMANDS = tuple(
     module.COMMAND
     for module in (
-        *(tour, explore, ledger, votes, fields, sweep, svd, region, certify, selftest, info),
+        *(tour, explore, ledger, votes, controls, fields, sweep, svd, region),
+        *(certify, selftest, info),
     )
 )
 
@@ -28,6 +42,7 @@ _EXAMPLES = """examples:
   linscope explore                         touch a pixel and see what it does, in the browser
   linscope ledger --photos imagenet20      what makes a classifier's scores
   linscope votes --image imagenet_00_243   which label each pixel votes for
+  linscope controls                        what are such explanations worth?
   linscope fields --pixel 20,14            what a pixel uses, and what it affects
   linscope sweep --size 16                 every row of F, in a store on disk
   linscope svd -k 4 --compare              singular triplets, by three methods

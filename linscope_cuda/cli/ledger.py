@@ -7,38 +7,27 @@ import json
 import logging
 import math
 from argparse import Namespace
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
-
-from PIL import Image
 
 from .. import zoo
 from ..report import BadInput
 from ..report.charts import contributions
 from ..report.digits import significant
 from ..report.writing import staged
-from ..study.named import load_photo
-from ..study.photos import SCORES_SIZE, require_photo, resized
+from ..study.photos import SCORES_SIZE, resized
 from ..study.survey import DEFINITIONS, Account, FromPixels, Survey, accounts, raw_pixels
 from .command import Command
 from .inside import inside
 from .options import Options, output_options, system_options
+from .photos import PHOTOS, photos_of, read
 from .request import Request
 
 _LOG = logging.getLogger(__name__)
 
 _OPTIONS: Options = {
-    ("--photos",): {
-        "metavar": "SET",
-        "help": "photos of the zoo: imagenet20 or skimage (default: imagenet20)",
-    },
-    ("--images",): {
-        "type": Path,
-        "metavar": "FOLDER",
-        "help": "or all image files in a folder and the folders in it",
-    },
     ("--fgsm",): {
         "type": float,
         "nargs": "+",
@@ -93,7 +82,7 @@ def _run(request: Request) -> int | None:
             raise BadInput(f"--{name} is about one photo, and wants --of")
     if any(not 0 < level <= 255 for level in args.fgsm):
         raise BadInput("--fgsm wants grey levels above 0 and up to 255")
-    photos = _photos(args)
+    photos = photos_of(args)
     network = resized(request.network, request.size)
     model = FromPixels(network).to(request.device, request.dtype).eval()
     levels = (0.0, *args.fgsm)
@@ -104,7 +93,7 @@ def _run(request: Request) -> int | None:
         tables = _Tables(aside, stack, network.class_name)
         for i, which in enumerate(photos):
             try:
-                photo = _read(which)
+                photo = read(which)
             except BadInput as error:
                 unreadable[str(which)] = str(error)
                 _LOG.warning("left out: %s", error)
@@ -143,34 +132,6 @@ def _run(request: Request) -> int | None:
     request.tell(numbers, lambda: _outline(args, numbers, surveys))
     if stopped:
         return request.stopped(stopped, f"{args.out} has these")
-
-
-def _photos(args: Namespace) -> Sequence[zoo.Photo | Path]:
-    """The photos of a set, or the image files of a folder, which are read one by one."""
-    if args.images and args.photos:
-        raise BadInput("--images and --photos are alternatives, give one of them")
-    if args.images is None:
-        try:
-            return zoo.photos(args.photos or "imagenet20")
-        except ValueError as error:
-            raise BadInput(str(error)) from error
-        except OSError as error:
-            raise BadInput(f"the photos could not be had: {error}") from error
-    if not args.images.is_dir():
-        raise BadInput(f"{str(args.images)!r} is not a folder of images")
-    endings = Image.registered_extensions()
-    paths = sorted(p for p in args.images.rglob("*") if p.suffix.lower() in endings)
-    if not paths:
-        raise BadInput(f"the folder {str(args.images)!r} holds no image files")
-    return paths
-
-
-def _read(which: zoo.Photo | Path) -> zoo.Photo:
-    if isinstance(which, zoo.Photo):
-        return which
-    photo = load_photo(str(which))
-    require_photo(photo.image, repr(str(which)))
-    return photo
 
 
 def _named(epsilon: float) -> str:
@@ -300,6 +261,7 @@ COMMAND = Command(
   linscope ledger --of 'features.*.squeeze' --label 281
   linscope ledger --json > shares.json""",
     options=system_options("squeezenet1_1", _PHOTO["image"], SCORES_SIZE)
+    | PHOTOS
     | _OPTIONS
     | output_options("the shares and entries", "linscope-ledger"),
     run=_run,

@@ -109,7 +109,7 @@ def test_ledger_reads_one_photo_at_a_time(monkeypatch):
     """Memory must not grow with the photos: each is let go before the next is read."""
     import weakref
 
-    read = cli.ledger.load_photo
+    read = cli.photos.load_photo
     alive = weakref.WeakSet()
 
     class Held:
@@ -121,7 +121,7 @@ def test_ledger_reads_one_photo_at_a_time(monkeypatch):
         assert len(alive) <= 1
         return Held(read(name))
 
-    monkeypatch.setattr(cli.ledger, "load_photo", counted)
+    monkeypatch.setattr(cli.photos, "load_photo", counted)
     assert cli.main([*LEDGER, "--out", "new"]) == 0
 
 
