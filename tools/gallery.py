@@ -105,6 +105,10 @@ GALLERY = {
         "linscope sweep --model upconv7_photo --size 32 --no-values",
         {"rows-upconv7.png": "rows.png"},
     ),
+    "controls": Entry(
+        "linscope controls",
+        {"controls-squeezenet.png": "controls.png"},
+    ),
     "region": Entry(
         "linscope region",
         {"region-pixelshuffle4.png": "region.png"},
