@@ -22,6 +22,9 @@ class Activations(Tabular, Drawn):
     frozen network with respect to it; `name` is the module's. `shape` is the tensor's own without
     the dimension of the one sample, so that dimension 1 of what a convolution gives is dimension 1
     of `values`; dimensions are counted as in the module's own tensor. Sums are float64.
+
+    >>> found = ls.ledger(op, [(0, 5, 7)], of="layer2")
+    >>> found.channels(), found.places(), found.through + found.rest.total
     """
 
     name: str
@@ -53,7 +56,7 @@ class Activations(Tabular, Drawn):
         W), the last of another, (N, tokens, C). ValueError for a dimension that is not there, or
         groups of no equal size.
 
-        >>> ls.ledger(op, [281], of="blocks.3.attn.proj", at="input").channels(groups=12)
+        >>> ls.ledger(op, [281], of="layer3", at="input").channels(groups=3)
         """
         found = self.values.movedim(self._at(dim), 1)
         found = found.flatten(2).sum(2) if found.dim() > 2 else found

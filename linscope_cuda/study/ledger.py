@@ -107,7 +107,7 @@ def ledger(
 
     >>> found = ls.ledger(op, [op.output.argmax().item()])
     >>> dict(zip(found.names, found.values[:, 0].tolist()))
-    >>> ls.ledger(op, [281], of="layer3").channels()[0].topk(5)
+    >>> ls.ledger(op, [281], of="layer3").channels()[0].topk(2)
     """
     require_interpreter("ledger", op)
     flat = flat_indices("ledger", outputs, op.output_shape)
