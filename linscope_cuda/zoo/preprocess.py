@@ -105,7 +105,7 @@ class Preprocess:
         (-1.0, 1.0)
         """
         offset, deviation = self.offset[0], self.deviation[0]
-        return -offset / deviation, (255 / self.divisor - offset) / deviation
+        return (0 - offset) / deviation, (255 / self.divisor - offset) / deviation
 
 
 def rgb(values: Tensor, preprocess: Preprocess) -> Tensor:

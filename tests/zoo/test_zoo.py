@@ -397,6 +397,8 @@ def test_preprocess_says_what_it_is():
     assert repr(zoo.load("cyclegan-random").preprocess) == (
         "Preprocess: RGB in [-1, 1], at the picture's own size"
     )
+    unit = Preprocess(divisor=255)
+    assert repr(unit) == "Preprocess: RGB in [0, 1], at the picture's own size"
     squeezenet = Preprocess(size=(227, 227), order="BGR", offset=(103.939, 116.779, 123.68))
     assert repr(squeezenet) == (
         "Preprocess: BGR in [0, 255] minus (103.939, 116.779, 123.68), "
