@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterator
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from ..report import BadInput, publish
 from ..report.controls import controls_sheet
 from ..report.digits import significant
 from ..study.attributions import OF_CAPTUM, OURS, available
 from ..study.controls import CASES, SHARES, Controls, controls
+from ..study.errors import require_between
 from ..study.photos import SCORES_SIZE, freezable, resized, scores
 from .command import Command
 from .options import Options, output_options, system_options
@@ -42,37 +41,31 @@ _OPTIONS: Options = {
 
 def _run(request: Request) -> None:
     args = request.args
-    for name, value, low, high in (
-        ("--patch", args.patch, 1, 64),
-        ("--cascaded", args.cascaded, 1, 1000),
-    ):
-        if not low <= value <= high:
-            raise BadInput(f"{name} wants {low} ... {high}, was given {value}")
-    photos = [read(which) for which in photos_of(args)]
+    require_between("--patch", args.patch, 1, 64)
+    require_between("--cascaded", args.cascaded, 1, 1000)
+    network = resized(request.network, request.size)
+    # Of each photo only what the network takes: of thousands, themselves they would not fit.
+    names, inputs = [], []
+    for photo in map(read, photos_of(args)):
+        names.append(photo.name)
+        inputs.append(network.preprocess(photo.image).to(request.device, request.dtype))
     methods = available()
     if not set(OF_CAPTUM) <= set(methods):
         _LOG.warning("without Captum (pip install captum) %s are left out", " and ".join(OF_CAPTUM))
-    network = resized(request.network, request.size)
     model = network.model.to(request.device, request.dtype)
-
-    def inputs() -> Iterator[Tensor]:
-        for photo in photos:
-            yield network.preprocess(photo.image).to(request.device, request.dtype)
-
     with request.working() as progress:
-        labels = scores(model, next(inputs()), args.model).shape[1]
+        labels = scores(model, inputs[0], args.model).shape[1]
         if labels < 2:
             raise BadInput(f"{args.model} gives one score, and labels to choose from are wanted")
         with freezable(args.model):
             found = controls(
                 model,
-                inputs(),
+                inputs,
                 methods,
                 policy=args.policy,
                 cascaded=args.cascaded,
                 patch=args.patch,
-                progress=lambda share: progress(share, photos[round(share * len(photos))].name),
-                count=len(photos),
+                progress=lambda share: progress(share, names[round(share * len(names))]),
             )
         progress(0.99, "drawing")
         numbers = _numbers(request, found)

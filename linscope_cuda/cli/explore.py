@@ -21,6 +21,7 @@ from ..explorer.subject import Subject
 from ..explorer.toured import toured
 from ..report import BadInput
 from ..report.writing import require_writable
+from ..study.errors import require_between
 from .command import Command
 from .options import MODEL, Options, system_options
 from .request import Request
@@ -62,8 +63,7 @@ def _run(request: Request) -> None:
     start = Subject(models[0], args.image, policies[0], request.size)
     library = Library(models, [args.image], request.device, request.dtype)
     if not args.static:
-        if not 0 <= args.port < 2**16:
-            raise BadInput(f"--port wants 0 ... 65535, was given {args.port}")
+        require_between("--port", args.port, 0, 65535)
         library.photo(args.image)  # said here rather than on the page
     elif args.tour:
         raise BadInput("--tour is a page beside the explorer's server, and --static has none")

@@ -13,6 +13,7 @@ from ..report import BadInput, publish
 from ..report.digits import percent, significant
 from ..report.inside_sheet import inside_sheet
 from ..study.activations import Activations
+from ..study.errors import require_between
 from ..study.ledger import Ledger, ledger
 from ..study.system import SCORES, System
 from .request import Request
@@ -23,8 +24,7 @@ _MOST = 60
 def inside(request: Request) -> None:
     args = request.args
     at = "input" if args.given else "output"
-    if not 1 <= args.channels <= _MOST:
-        raise BadInput(f"--channels wants 1 ... {_MOST}, was given {args.channels}")
+    require_between("--channels", args.channels, 1, _MOST)
     with request.working() as progress:
         modules = dict(request.network.model.named_modules(remove_duplicate=False))
         try:
@@ -39,8 +39,7 @@ def inside(request: Request) -> None:
         system = request.system(SCORES, progress)
         op = system.op
         label = int(op.output.argmax()) if args.label is None else args.label
-        if not 0 <= label < op.shape[0]:
-            raise BadInput(f"--label wants 0 ... {op.shape[0] - 1}, was given {label}")
+        require_between("--label", label, 0, op.shape[0] - 1)
         numbers: dict[str, Any] = {
             "network": args.model,
             "photo": request.photo.name,

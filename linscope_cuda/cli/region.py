@@ -12,6 +12,7 @@ from torch import Tensor
 
 from ..report import BadInput, publish
 from ..report.walks import walk_sheet
+from ..study.errors import require_between
 from ..study.named import load_photo
 from ..study.region import Unit
 from ..study.system import EITHER, System
@@ -59,12 +60,8 @@ _DTYPE[("--dtype",)]["help"] = "float32 or float64 (default: %(default)s)"
 
 def _run(request: Request) -> None:
     args = request.args
-    for name, value, low, high in (
-        ("--draws", args.draws, 2, 64),
-        ("--points", args.points, 3, 100),
-    ):
-        if not low <= value <= high:
-            raise BadInput(f"{name} wants {low} ... {high}, was given {value}")
+    require_between("--draws", args.draws, 2, 64)
+    require_between("--points", args.points, 3, 100)
     if not 0 < args.most <= 255:
         raise BadInput(f"--most wants grey levels above 0 and up to 255, was given {args.most:g}")
     other = next(name for name in _PHOTOS if name != args.image)

@@ -13,12 +13,13 @@ import torch
 from torch import Tensor
 
 from ..frozen.network import FrozenNetwork
-from ..report import BadInput, publish
+from ..report import publish
 from ..report.charts import Label, ballot
 from ..report.digits import percent, significant
 from ..report.pictures import photo as draw_photo
 from ..report.pictures import signed
 from ..study.close_up import robust_scale
+from ..study.errors import require_between
 from ..study.photos import SCORES_SIZE
 from ..study.system import SCORES
 from ..study.votes import pixel_discussion, poll
@@ -47,8 +48,7 @@ _OPTIONS: Options = {
 
 def _run(request: Request) -> None:
     args = request.args
-    if not 1 <= args.labels <= MOST_LABELS:
-        raise BadInput(f"--labels wants 1 ... {MOST_LABELS}, was given {args.labels}")
+    require_between("--labels", args.labels, 1, MOST_LABELS)
     with request.working() as progress:
         system = request.system(SCORES, progress)
         op = system.op

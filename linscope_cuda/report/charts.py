@@ -13,11 +13,10 @@ from torch import Tensor
 
 from ..study.close_up import robust_scale
 from .digits import minus, percent, significant
-from .pictures import _STYLE, BLUE, DPI, GREY, RED, SLATE, _png, _title
+from .pictures import _STYLE, BLUE, DPI, GREY, INK, PALE, RED, SLATE, _png, _title
 
 MOST_ROWS = 60  # labelled rows; of more entries, columns with numbers are drawn
 _ROW, _WIDTH = 0.2, 6.4  # inches
-_PALE = "#b6c6d8"
 
 Bars = Sequence[tuple[float, float]]  # mean and deviation
 
@@ -206,7 +205,7 @@ def _columns(
 
 
 def _colours(labels: Sequence[str]) -> list[str]:
-    special = {"input": BLUE, "normalisation": _PALE}
+    special = {"input": BLUE, "normalisation": PALE}
     return [special.get(label, SLATE) for label in labels]
 
 
@@ -215,7 +214,7 @@ def _lines(axes: Axes, places, means, deviations, across: bool) -> None:
         return
     errors = {"yerr": deviations} if across else {"xerr": deviations}
     at = (places, means) if across else (means, places)
-    axes.errorbar(*at, **errors, fmt="none", ecolor="#1f2328", elinewidth=0.9)
+    axes.errorbar(*at, **errors, fmt="none", ecolor=INK, elinewidth=0.9)
 
 
 def _extent(bars: Bars) -> tuple[float, float]:

@@ -11,11 +11,11 @@ from torch import Tensor
 
 from ..study.attributions import OURS
 from ..study.controls import CASES, SHARES, Controls
-from .pictures import _STYLE, BLUE, DPI, GREY, RED, _png, _title
+from .pictures import _STYLE, BLUE, DPI, GREY, INK, PALE, RED, SLATE, _place, _png, _title
 
 _WIDTH, _LEFT, _RIGHT, _GAP = 8.2, 0.62, 0.2, 0.75  # inches
 _HEAD, _TALL, _BETWEEN = 0.75, 2.0, 0.78
-_OTHERS = ("#7b8a3a", "#8f5aa8", GREY, "#b6c6d8")
+_OTHERS = ("#7b8a3a", "#8f5aa8", GREY, PALE)
 _DASHES = {"centre": (0, (5, 2)), "random": (0, (1.5, 1.5))}
 
 
@@ -31,23 +31,18 @@ def controls_sheet(found: Controls, title: str, note: str) -> bytes:
     height = _HEAD + _TALL + _BETWEEN + cases * 1.0 + 0.55
     with rc_context(_STYLE):
         figure = Figure(figsize=(_WIDTH, height), dpi=DPI)
-
-        def place(left: float, top: float, width: float, tall: float) -> Axes:
-            box = left / _WIDTH, 1 - (top + tall) / height, width / _WIDTH, tall / height
-            return figure.add_axes(box)
-
         for i, (which, words) in enumerate(
             (("deletion", "the best patches taken"), ("insertion", "the best patches given back"))
         ):
-            axes = place(_LEFT + i * (wide + _GAP), _HEAD, wide, _TALL - 0.35)
+            axes = _place(figure, _LEFT + i * (wide + _GAP), _HEAD, wide, _TALL - 0.35)
             _curves(axes, found, which)
             axes.set_title(words, fontsize=8.5, loc="left", pad=3)
-        axes = place(_LEFT + 2 * (wide + _GAP), _HEAD, wide, _TALL - 0.35)
+        axes = _place(figure, _LEFT + 2 * (wide + _GAP), _HEAD, wide, _TALL - 0.35)
         _cascades(axes, found)
         top = _HEAD + _TALL + _BETWEEN
         names = found.entries()
         for i, (case, parts) in enumerate(found.parts.items()):
-            axes = place(_LEFT, top + i, _WIDTH - _LEFT - _RIGHT, 0.72)
+            axes = _place(figure, _LEFT, top + i, _WIDTH - _LEFT - _RIGHT, 0.72)
             _shares(axes, [[p.get(name, 0.0) for name in names] for p in parts])
             axes.set_title(f"{case}: {CASES[case]}", fontsize=8, loc="left", pad=2)
             if i < cases - 1:
@@ -102,10 +97,10 @@ def _cascades(axes: Axes, found: Controls) -> None:
 def _shares(axes: Axes, rows: list[list[float]]) -> None:
     values: Tensor = torch.tensor(rows, dtype=torch.float64)
     places = range(values.shape[1])
-    axes.bar(places, values.mean(0).tolist(), 0.8, color=[BLUE, *["#64748b"] * (len(places) - 1)])
+    axes.bar(places, values.mean(0).tolist(), 0.8, color=[BLUE, *[SLATE] * (len(places) - 1)])
     if len(values) > 1:
         spread = values.std(0).tolist()
-        axes.errorbar(places, values.mean(0).tolist(), spread, fmt="none", ecolor="#1f2328", lw=0.7)
+        axes.errorbar(places, values.mean(0).tolist(), spread, fmt="none", ecolor=INK, lw=0.7)
     axes.set_xlim(-1, len(places))
     axes.set_ylim(0, 1)
     axes.set_yticks([0, 0.5, 1])

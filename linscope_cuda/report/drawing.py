@@ -48,8 +48,7 @@ def plot(found: Drawn, axes: Any = None, **options: Any) -> Any:
             f"{type(found).__name__}.plot draws {len(drawings)} pictures and wants axes for each, "
             f"was given {each.size}"
         )
-    for place, draw in zip(each, drawings, strict=True):
-        draw(place)
+    _drawn(drawings, each)
     return axes
 
 
@@ -59,10 +58,7 @@ def html(found: Display) -> str:
     if isinstance(found, Drawn) and (drawings := _drawings(found)):
         with rc_context(_STYLE):
             figure = Figure(figsize=_size(drawings), dpi=110, layout="constrained")
-            for place, draw in zip(
-                figure.subplots(1, len(drawings), squeeze=False)[0], drawings, strict=True
-            ):
-                draw(place)
+            _drawn(drawings, figure.subplots(1, len(drawings), squeeze=False)[0])
             picture = base64.b64encode(_png(figure)).decode()
         alternative = escape.escape(str(found).splitlines()[0], quote=True)
         source = f"data:image/png;base64,{picture}"
@@ -86,6 +82,11 @@ def _table(found: Tabular) -> str:
 def _cells(cells: Any, tag: str) -> str:
     shown = (f"{cell:.6g}" if isinstance(cell, float) else str(cell) for cell in cells)
     return "<tr>" + "".join(f"<{tag}>{escape.escape(cell)}</{tag}>" for cell in shown) + "</tr>"
+
+
+def _drawn(drawings: list[Drawing], axes: Any) -> None:
+    for draw, place in zip(drawings, axes, strict=True):
+        draw(place)
 
 
 def _size(drawings: list[Drawing]) -> tuple[float, float]:
@@ -124,10 +125,7 @@ def _ledger(found: Ledger, output: int = 0, most: int = 20) -> list[Drawing]:
     largest = values.abs().argsort(descending=True)[:most].sort().values.tolist()
 
     def draw(axes: Axes) -> None:
-        axes.barh(range(len(largest)), values[largest].tolist(), 0.7, color=SLATE)
-        axes.set_yticks(range(len(largest)), [names[i] for i in largest], fontsize=7, **_PLAIN)
-        axes.invert_yaxis()
-        axes.axvline(0, color=GREY, linewidth=0.8)
+        _bars(axes, [names[i] for i in largest], values[largest])
         which = "all" if len(largest) == len(names) else f"the largest {len(largest)}"
         title = f"{which} of {len(names)} parts of {found.total[output].item():.4g}"
         _labelled(axes, title, "contribution", "")
@@ -143,20 +141,13 @@ def _activations(found: Activations, output: int = 0, most: int = 20) -> list[Dr
     largest = values.abs().argsort(descending=True)[:most].tolist()
 
     def channels(axes: Axes) -> None:
-        axes.barh(range(len(largest)), values[largest].tolist(), 0.7, color=SLATE)
-        axes.set_yticks(range(len(largest)), [str(i) for i in largest], fontsize=7)
-        axes.invert_yaxis()
-        axes.axvline(0, color=GREY, linewidth=0.8)
+        _bars(axes, list(map(str, largest)), values[largest])
         through, total = found.through[output].item(), found.total[output].item()
         title = f"{found.name}: {through:.4g} of {total:.4g}, {len(largest)} of {len(values)}"
         _labelled(axes, title, "contribution", "channel")
 
     def map_of_places(axes: Axes) -> None:
-        scale = places.abs().max().item() or 1.0
-        drawn = axes.imshow(
-            places.cpu().numpy(), cmap="RdBu_r", vmin=-scale, vmax=scale, interpolation="nearest"
-        )
-        _mapped(axes, drawn, "what each place adds")
+        _signed(axes, places.cpu(), "what each place adds")
 
     return [channels, map_of_places] if places.dim() == 2 else [channels]
 
@@ -192,11 +183,7 @@ def _field(found: Field, probe: int = 0) -> list[Drawing]:
             axes.set(xlim=(left - 1.5, right + 0.5), ylim=(bottom + 0.5, top - 1.5))
 
     def coefficients(axes: Axes) -> None:
-        scale = usual_scale(values) or values.abs().max().item() or 1.0
-        drawn = axes.imshow(
-            values.numpy(), cmap="RdBu_r", vmin=-scale, vmax=scale, interpolation="nearest"
-        )
-        _mapped(axes, drawn, f"{found.kind} field of {found.pixel}")
+        _signed(axes, values, f"{found.kind} field of {found.pixel}", usual_scale(values))
         closer(axes)
 
     def squares(axes: Axes) -> None:
@@ -266,13 +253,23 @@ def _picture(name: str, values: Tensor) -> Drawing:
             axes.imshow(colours.numpy(), interpolation="nearest")
             axes.set_title(span, fontsize=9, loc="left")
         else:
-            scale = values.mean(0).abs().max().item() or 1.0
-            colours = {"cmap": "RdBu_r", "vmin": -scale, "vmax": scale}
-            _mapped(
-                axes, axes.imshow(values.mean(0).numpy(), interpolation="nearest", **colours), span
-            )
+            _signed(axes, values.mean(0), span)
 
     return draw
+
+
+def _bars(axes: Axes, names: list[str], values: Tensor) -> None:
+    axes.barh(range(len(names)), values.tolist(), 0.7, color=SLATE)
+    axes.set_yticks(range(len(names)), names, fontsize=7, **_PLAIN)
+    axes.invert_yaxis()
+    axes.axvline(0, color=GREY, linewidth=0.8)
+
+
+def _signed(axes: Axes, values: Tensor, title: str, scale: float | None = None) -> None:
+    """A map, blue below and red above a white zero, to `scale`, or the largest magnitude."""
+    most = scale or values.abs().max().item() or 1.0
+    colours = {"cmap": "RdBu_r", "vmin": -most, "vmax": most}
+    _mapped(axes, axes.imshow(values.numpy(), interpolation="nearest", **colours), title)
 
 
 def _labelled(axes: Axes, title: str, x: str, y: str) -> None:

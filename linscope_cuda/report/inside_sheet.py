@@ -14,12 +14,24 @@ from torch import Tensor
 
 from ..study.close_up import robust_scale
 from .charts import _scale_bar, _short
-from .digits import minus, significant
-from .pictures import _PALEST, _STYLE, BLUE, DPI, GREY, RED, _covering, _png, _title
+from .pictures import (
+    _PALEST,
+    _STYLE,
+    BLUE,
+    DPI,
+    GREY,
+    PALE,
+    RED,
+    _covering,
+    _number_bars,
+    _place,
+    _png,
+    _room,
+    _title,
+)
 
 _WIDTH, _PHOTO, _LEFT, _TOP, _ROW = 7.2, 2.5, 0.14, 0.62, 0.2  # inches
 _NAMES = 1.75
-_PALE = "#b6c6d8"
 
 Parts = Sequence[tuple[str, float]]
 
@@ -37,23 +49,18 @@ def inside_sheet(
     height = _TOP + max(tall + (0.15 if places is None else 0.62), 0.5 + _ROW * rows)
     with rc_context(_STYLE):
         figure = Figure(figsize=(_WIDTH, height), dpi=DPI)
-
-        def place(left: float, top: float, width: float, tall: float) -> Axes:
-            box = (left / _WIDTH, (height - top - tall) / height, width / _WIDTH, tall / height)
-            return figure.add_axes(box)
-
-        axes = place(_LEFT, _TOP, _PHOTO, tall)
+        axes = _place(figure, _LEFT, _TOP, _PHOTO, tall)
         axes.set_axis_off()
         if places is None:
             axes.imshow(picture.clamp(0, 1).expand(3, -1, -1).permute(1, 2, 0).numpy())
         else:
-            bar = place(_LEFT, _TOP + tall + 0.1, _PHOTO, 0.08)
+            bar = _place(figure, _LEFT, _TOP + tall + 0.1, _PHOTO, 0.08)
             _map(figure, axes, bar, picture, places)
             words = "what each place adds (it sees more than its square)"
             y = 1 - (_TOP + tall + 0.38) / height
             figure.text(_LEFT / _WIDTH, y, words, va="top", fontsize=7.5, color=GREY)
         left = _LEFT + _PHOTO + _NAMES
-        _bars(place(left, _TOP, _WIDTH - left - 0.15, _ROW * rows), bars, past)
+        _bars(_place(figure, left, _TOP, _WIDTH - left - 0.15, _ROW * rows), bars, past)
         _title(figure, title, round(_LEFT * DPI))
         y = 1 - 0.28 / height
         figure.text(_LEFT / _WIDTH, y, note, va="top", fontsize=8, color=GREY)
@@ -73,25 +80,14 @@ def _map(figure: Figure, axes: Axes, bar: Axes, picture: Tensor, places: Tensor)
 
 def _bars(axes: Axes, bars: Parts, past: Parts) -> None:
     names, values = zip(*bars, *past, strict=True)
-    colours = [RED if v > 0 else BLUE for _, v in bars] + [_PALE] * len(past)
+    colours = [RED if v > 0 else BLUE for _, v in bars] + [PALE] * len(past)
     axes.barh(range(len(values)), values, 0.64, color=colours)
     axes.axvline(0, color=GREY, linewidth=0.8)
     axes.spines[["top", "right", "left"]].set_visible(False)
     axes.set_yticks(range(len(names)), [_short(name, 26) for name in names], fontsize=7.5)
     axes.tick_params(axis="y", length=0)
     axes.set_ylim(len(names) - 0.4, -0.6)
-    low, high = min(0.0, *values), max(0.0, *values)
-    room = 0.25 * (high - low or 1)  # for the numbers at the bars' ends
-    axes.set_xlim(low - (room if low < 0 else 0), high + (room if high > 0 else 0))
+    _room(axes, values, 0.25)
     axes.xaxis.set_major_locator(MaxNLocator(5))
     axes.set_xlabel("added to the score")
-    for i, value in enumerate(values):
-        axes.annotate(
-            minus(significant(value, 3)),
-            (value, i),
-            xytext=(3 if value >= 0 else -3, 0),
-            textcoords="offset points",
-            ha="left" if value >= 0 else "right",
-            va="center_baseline",
-            fontsize=7,
-        )
+    _number_bars(axes, range(len(values)), values, 7)

@@ -34,6 +34,7 @@ _BAR_GAP, _BAR, _BAR_TEXT = 20, 22, 92
 _PALEST = 0.45  # of a photo under colours
 
 INK, GREY, BLUE, RED, SLATE = "#1f2328", "#6e7781", "#2166ac", "#d6604d", "#64748b"
+PALE = "#b6c6d8"
 _STYLE: dict[Any, Any] = {
     "font.family": "DejaVu Sans",
     "font.size": 9,
@@ -217,7 +218,7 @@ def spectrum(values: Sequence[float], errors: Sequence[float], title: str, bars:
         figure = Figure(figsize=(_CHART, 2.7), dpi=DPI)
         axes = figure.add_axes((0.16, 0.18, 0.82, 0.68))
         places = range(1, len(values) + 1)
-        axes.bar(places, values, 0.6, color="#b6c6d8", zorder=1)
+        axes.bar(places, values, 0.6, color=PALE, zorder=1)
         axes.errorbar(
             places, values, errors, fmt="_", color=INK, capsize=5, elinewidth=1.2, zorder=2
         )
@@ -245,6 +246,13 @@ def _canvas(
     axes.yaxis.set_major_locator(MaxNLocator(4, integer=True))
     _title(figure, title, _LEFT)
     return figure, axes
+
+
+def _place(figure: Figure, left: float, top: float, width: float, height: float) -> Axes:
+    """Axes at a place on the figure, in inches from its upper left corner."""
+    across, down = figure.get_size_inches()
+    box = left / across, 1 - (top + height) / down, width / across, height / down
+    return figure.add_axes(box)
 
 
 def _title(figure: Figure, title: str, left: int = 10) -> None:
@@ -293,9 +301,7 @@ def _chart(rows: int, title: str, unit: str, values: Sequence[float]) -> tuple[F
     axes.axvline(0, color=GREY, linewidth=0.8)
     axes.set_xlabel(unit)
     axes.xaxis.set_major_locator(MaxNLocator(4))
-    low, high = min(0.0, *values), max(0.0, *values)
-    room = 0.45 * (high - low or 1)  # for the numbers at the bars' ends
-    axes.set_xlim(low - (room if low < 0 else 0), high + (room if high > 0 else 0))
+    _room(axes, values, 0.45)
     axes.invert_yaxis()
     _title(figure, title)
     return figure, axes
@@ -307,7 +313,14 @@ def _label(axes: Axes, labels: Sequence[str]) -> None:
     axes.tick_params(axis="y", length=0)
 
 
-def _number_bars(axes: Axes, places, values: Sequence[float]) -> None:
+def _room(axes: Axes, values: Sequence[float], share: float) -> None:
+    """Room for the numbers at the ends of bars, as a share of the axis."""
+    low, high = min(0.0, *values), max(0.0, *values)
+    room = share * (high - low or 1)
+    axes.set_xlim(low - (room if low < 0 else 0), high + (room if high > 0 else 0))
+
+
+def _number_bars(axes: Axes, places, values: Sequence[float], size: float = 8) -> None:
     for place, value in zip(places, values, strict=True):
         axes.annotate(
             minus(significant(value, 3)),
@@ -316,7 +329,7 @@ def _number_bars(axes: Axes, places, values: Sequence[float]) -> None:
             textcoords="offset points",
             ha="left" if value >= 0 else "right",
             va="center_baseline",
-            fontsize=8,
+            fontsize=size,
         )
 
 

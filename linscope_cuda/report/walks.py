@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from ..study.walks import Walk
-from .pictures import _STYLE, BLUE, DPI, GREY, RED, _png, _title
+from .pictures import _STYLE, BLUE, DPI, GREY, RED, _place, _png, _title
 
 _COLOURS = (BLUE, RED, "#7b8a3a", "#8f5aa8", "#c98a1b", "#3f8f8a")
 _WIDTH, _LEFT, _RIGHT, _CURVES = 8.2, 0.75, 0.2, 2.2  # inches
@@ -36,15 +36,9 @@ def walk_sheet(found: Sequence[Walk], title: str, note: str) -> bytes:
     height = 0.62 + _CURVES + (0.62 + maps + 0.5 if rows else 0.15)
     with rc_context(_STYLE):
         figure = Figure(figsize=(_WIDTH, height), dpi=DPI)
-
-        def place(left: float, top: float, width: float, tall: float) -> Axes:
-            bottom = height - top - tall
-            box = (left / _WIDTH, bottom / height, width / _WIDTH, tall / height)
-            return figure.add_axes(box)
-
         wide = (_WIDTH - 2 * _LEFT - 0.1 - _RIGHT) / 2
-        errors = place(_LEFT, 0.62, wide, _CURVES - 0.42)
-        shares = place(2 * _LEFT + wide + 0.1, 0.62, wide, _CURVES - 0.42)
+        errors = _place(figure, _LEFT, 0.62, wide, _CURVES - 0.42)
+        shares = _place(figure, 2 * _LEFT + wide + 0.1, 0.62, wide, _CURVES - 0.42)
         _curves(errors, found, "error / change foretold", [walk.relative for walk in found])
         _curves(shares, found, "decisions flipped", [walk.share for walk in found])
         errors.axhline(1.0, color=GREY, linewidth=0.6, linestyle=(0, (4, 3)))
@@ -53,11 +47,11 @@ def walk_sheet(found: Sequence[Walk], title: str, note: str) -> bytes:
             top = 0.62 + _CURVES + 0.62
             across = (_WIDTH - _NAMES - _RIGHT - _BAR + 0.3) / len(found)
             for i, walk in enumerate(found):
-                axes = place(_NAMES + i * across, top, across - _GAP, maps)
+                axes = _place(figure, _NAMES + i * across, top, across - _GAP, maps)
                 image = _layers(axes, walk, rows, named=not i)
                 axes.set_title(walk.direction.name, fontsize=8.5, loc="left", pad=3)
                 if not i:
-                    bar = place(_WIDTH - _RIGHT - 0.52, top, 0.1, min(maps, 1.6))
+                    bar = _place(figure, _WIDTH - _RIGHT - 0.52, top, 0.1, min(maps, 1.6))
                     figure.colorbar(image, cax=bar, format=FuncFormatter(_percent))
                     bar.tick_params(labelsize=7)
             label = "share of each layer's decisions that flipped, layers from the first down"

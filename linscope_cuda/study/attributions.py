@@ -5,8 +5,8 @@ from __future__ import annotations
 import copy
 import importlib.util
 import math
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import torch
@@ -203,20 +203,17 @@ def stages(count: int, most: int) -> list[int]:
 
 
 def cascade(
-    model: nn.Module, evidence: Evidence, methods: Sequence[str], counts: Sequence[int]
+    evidence: Evidence, maps: Mapping[str, Tensor], counts: Sequence[int]
 ) -> Iterator[dict[str, float]]:
     """For each count of modules shuffled from the last on: how alike each method's map is to that
-    of the network itself, by Spearman's rank correlation (Adebayo et al., 2018).
+    of the network itself, of `maps`, by Spearman's rank correlation (Adebayo et al., 2018).
 
-    next(cascade(model, Evidence(model, x0, 281), ["discussion"], [1]))
+    next(cascade(evidence, {"discussion": map_of("discussion", evidence)}, [1]))
     """
-    names = weighted(model)
-    before = {method: map_of(method, evidence) for method in methods}
+    names = weighted(evidence.model)
     for count in counts:
-        other = Evidence(
-            shuffled(model, names[:count]), evidence.x0, evidence.label, evidence.policy
-        )
-        yield {method: _alike(before[method], map_of(method, other)) for method in methods}
+        other = replace(evidence, model=shuffled(evidence.model, names[:count]))
+        yield {method: _alike(found, map_of(method, other)) for method, found in maps.items()}
 
 
 def _alike(a: Tensor, b: Tensor) -> float:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
 
-from ..linalg.probes import seeded
 from .attributions import (
     OURS,
     Evidence,
@@ -24,7 +23,7 @@ from .attributions import (
     weighted,
 )
 from .ledger import ledger
-from .survey import INPUT, readable
+from .survey import parts_of
 
 POINTS = 21
 SHARES = [i / (POINTS - 1) for i in range(POINTS)]
@@ -80,7 +79,7 @@ class Controls:
 
 def controls(
     model: nn.Module,
-    inputs: Iterable[Tensor],
+    inputs: Sequence[Tensor],
     methods: Sequence[str] = OURS,
     *,
     policy: str = "paper",
@@ -88,13 +87,12 @@ def controls(
     cascaded: int = _CASCADED,
     patch: int = 8,
     progress: Progress = lambda share: None,
-    count: int | None = None,
 ) -> Controls:
     """Controls over the best labels of photos, each (1, C, H, W).
 
     Curves exchange patches of so many pixels. The first `cascaded` photos are asked again with
-    shuffled weights, which takes a freeze for each stage.
-    `count` says how many inputs there are, for `progress`.
+    shuffled weights, which takes a freeze for each stage. `progress` is told the share that is
+    done.
 
     controls(model, [x0], ["row times input", "random"]).areas("deletion", "random")
     """
@@ -104,19 +102,19 @@ def controls(
     generator = torch.Generator().manual_seed(seed)
     other = shuffled(model, names, seed)
     for i, x0 in enumerate(inputs):
-        progress(i / count if count else 0.0)
+        progress(i / len(inputs))
         with torch.no_grad():
             y = model(x0)[0]
         label = int(y.argmax())
-        evidence = Evidence(model, x0, label, policy, seeded(generator))
+        evidence = Evidence(model, x0, label, policy, generator)
         empty, soft = blank(x0), blurred(x0)
-        for method in methods:
-            drawn = map_of(method, evidence)
+        maps = {method: map_of(method, evidence) for method in methods}
+        for method, drawn in maps.items():
             for which, ends in (("deletion", (x0, empty)), ("insertion", (soft, x0))):
                 values = curve(model, label, *ends, drawn, SHARES, patch)
                 getattr(found, which).setdefault(method, []).append(values)
         if i < cascaded:
-            steps = list(cascade(model, evidence, methods, counts))
+            steps = list(cascade(evidence, maps, counts))
             for method in methods:
                 values = torch.tensor([step[method] for step in steps], dtype=torch.float64)
                 found.alike.setdefault(method, []).append(values)
@@ -136,10 +134,6 @@ def controls(
 
 
 def _parts(evidence: Evidence, label: int) -> dict[str, float]:
-    made = ledger(evidence.op, [label])
-    parts = {INPUT: abs(made.input[0].item())}
-    for name, value in zip(made.names, made.values[:, 0].tolist(), strict=True):
-        where = readable(name)
-        parts[where] = parts.get(where, 0.0) + value
+    parts = parts_of(ledger(evidence.op, [label]))
     total = math.fsum(map(abs, parts.values())) or 1.0
     return {name: abs(value) / total for name, value in parts.items()}

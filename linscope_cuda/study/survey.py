@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from ..zoo import Network, Preprocess
 from .attack import Attack, fgsm
+from .ledger import Ledger
 from .photos import freezable, scores
 
 INPUT, NORMALISATION = "input", "normalisation"
@@ -70,13 +71,7 @@ class Account:
 
     @staticmethod
     def of(attack: Attack) -> Account:
-        parts = {INPUT: attack.ledger.input[0].item()}
-        for name, value in zip(
-            attack.ledger.names, attack.ledger.values[:, 0].tolist(), strict=True
-        ):
-            where = readable(name)
-            parts[where] = parts.get(where, 0.0) + value
-        return Account(attack.top, attack.scores[0], parts)
+        return Account(attack.top, attack.scores[0], parts_of(attack.ledger))
 
     @property
     def error(self) -> float:
@@ -103,6 +98,18 @@ DEFINITIONS = {
     "raw r/y": "r / y, the input is raw pixels",
     "raw |r|": "|r| / (|r| + |F x0|), the input is raw pixels",
 }
+
+
+def parts_of(ledger: Ledger) -> dict[str, float]:
+    """The parts of a ledger's first output, by readable names, the input's first.
+
+    parts_of(ls.ledger(op, [281]))
+    """
+    parts = {INPUT: ledger.input[0].item()}
+    for name, value in zip(ledger.names, ledger.values[:, 0].tolist(), strict=True):
+        where = readable(name)
+        parts[where] = parts.get(where, 0.0) + value
+    return parts
 
 
 def readable(name: str) -> str:

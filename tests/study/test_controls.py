@@ -130,12 +130,15 @@ def test_likeness_is_one_where_shuffling_changes_nothing_and_none_for_chance():
         model[3].weight.fill_(0.3)
         model[3].bias.fill_(0.1)
     names = ["row times input", "discussion", "centre", "random"]
-    first, *_, last = cascade(model, Evidence(model, x0, 1), names, [1, 3])
+    evidence = Evidence(model, x0, 1, generator=torch.Generator().manual_seed(0))
+    maps = {name: map_of(name, evidence) for name in names}
+    first, *_, last = cascade(evidence, maps, [1, 3])
     assert first["row times input"] == pytest.approx(1) == first["discussion"] == first["centre"]
     assert abs(first["random"]) < 0.3 and last["row times input"] < 0.98
     with torch.no_grad():
         model[3].weight.zero_()
-    (flat,) = cascade(model, Evidence(model, x0, 1), ["row times input"], [1])
+    flat_map = {"row times input": map_of("row times input", Evidence(model, x0, 1))}
+    (flat,) = cascade(Evidence(model, x0, 1), flat_map, [1])
     assert math.isnan(flat["row times input"])
 
 
